@@ -1,0 +1,6 @@
+//! Nearside compiles ONNX models to WebAssembly and WGSL, ships them as npm packages, and runs them on the client.
+//!
+//! The way of a model, and what each module may use, stands in `ARCHITECTURE.md`.
+
+pub mod error;
+pub mod tensor;
