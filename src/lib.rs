@@ -3,4 +3,12 @@
 //! The way of a model, and what each module may use, stands in `ARCHITECTURE.md`.
 
 pub mod error;
+pub mod plan;
 pub mod tensor;
+
+#[cfg(feature = "compiler")]
+pub mod graph;
+#[cfg(feature = "compiler")]
+pub mod kernel;
+#[cfg(feature = "compiler")]
+pub mod lower;

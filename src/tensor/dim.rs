@@ -164,7 +164,7 @@ impl Dim {
     }
 
     #[must_use]
-    pub fn max(&self, other: &Dim) -> Dim {
+    pub fn maximum(&self, other: &Dim) -> Dim {
         match self.sub(other).known() {
             Some(d) if d >= 0 => self.clone(),
             Some(_) => other.clone(),
@@ -176,7 +176,7 @@ impl Dim {
     }
 
     #[must_use]
-    pub fn min(&self, other: &Dim) -> Dim {
+    pub fn minimum(&self, other: &Dim) -> Dim {
         match self.sub(other).known() {
             Some(d) if d <= 0 => self.clone(),
             Some(_) => other.clone(),
@@ -270,8 +270,8 @@ impl Dim {
                 let v = match a {
                     Atom::Sym(s) => with.get(s).cloned().unwrap_or_else(|| Dim::sym(s)),
                     Atom::FloorDiv(x, y) => x.substitute(with).floor_div(&y.substitute(with)),
-                    Atom::Max(x, y) => x.substitute(with).max(&y.substitute(with)),
-                    Atom::Min(x, y) => x.substitute(with).min(&y.substitute(with)),
+                    Atom::Max(x, y) => x.substitute(with).maximum(&y.substitute(with)),
+                    Atom::Min(x, y) => x.substitute(with).minimum(&y.substitute(with)),
                 };
                 p.mul(&v)
             });
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn walks_as_a_stack_machine() {
-        let d = Dim::sym("s").max(&Dim::from(4)).add(&Dim::from(2));
+        let d = Dim::sym("s").maximum(&Dim::from(4)).add(&Dim::from(2));
         let mut stack = vec![];
         d.walk(&mut |step| match step {
             DimStep::Const(n) => stack.push(n),

@@ -1,0 +1,72 @@
+//! The typed graph of a model: nodes in topological order over values in single assignment. It names no device and no
+//! file format.
+
+pub mod attrs;
+pub mod infer;
+pub mod ops;
+pub mod passes;
+
+pub use attrs::{Attr, AttrValue, Attrs};
+
+use crate::tensor::{Array, DType, Dim, Shape};
+
+/// A value of a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub u32);
+
+/// What is known of a value. Inference leaves data type and shape known for every value.
+#[derive(Debug, Clone, Default)]
+pub struct Value {
+    pub name: String,
+    pub dtype: Option<DType>,
+    pub shape: Option<Shape>,
+    /// The data, where it is constant.
+    pub constant: Option<Array>,
+    /// The elements of a small integer tensor (a shape, an index) as dims, where they are known symbolically.
+    pub content: Option<Vec<Dim>>,
+}
+
+/// An operator applied to values.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The row of the op table.
+    pub op: &'static ops::Op,
+    /// The node's path: names of enclosing nodes and its own, joined by `/`.
+    pub name: String,
+    /// Every attribute of the row, given or by default.
+    pub attrs: Attrs,
+    /// `None` where an optional input is absent. Trailing absent inputs are dropped.
+    pub inputs: Vec<Option<ValueId>>,
+    /// `None` where an optional output is not used.
+    pub outputs: Vec<Option<ValueId>>,
+    /// The bodies of If, Loop and Scan, by attribute name. They see the values of the enclosing graph by name.
+    pub bodies: Vec<(String, Graph)>,
+}
+
+/// A model, or the body of a control-flow node.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    pub name: String,
+    pub inputs: Vec<ValueId>,
+    /// Names at the interface and the values behind them.
+    pub outputs: Vec<(String, ValueId)>,
+    pub values: Vec<Value>,
+    /// In topological order.
+    pub nodes: Vec<Node>,
+}
+
+impl Graph {
+    pub fn value(&self, v: ValueId) -> &Value {
+        &self.values[v.0 as usize]
+    }
+
+    pub fn value_mut(&mut self, v: ValueId) -> &mut Value {
+        &mut self.values[v.0 as usize]
+    }
+
+    /// A new value.
+    pub fn add_value(&mut self, value: Value) -> ValueId {
+        self.values.push(value);
+        ValueId(u32::try_from(self.values.len() - 1).unwrap_or(u32::MAX))
+    }
+}

@@ -1,0 +1,1 @@
+//! Rewrites of the graph: folding, dead code, common subexpressions, pattern fusion.

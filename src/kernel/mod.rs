@@ -1,0 +1,16 @@
+//! The kernel IR. An operator lowers to [`Func`]s: a tensor as an expression over its axes, where a view is an index
+//! map, a map is a scalar expression, and a reduction or contraction is a [`Node::Fold`]. What is not a pure function of
+//! the index (scans, sorts, scatters) is a [`Program`] of statements over the same expressions. Fusion inlines functions
+//! into each other; scheduling turns what remains into [`Kernel`]s, which the emitters print.
+
+mod arena;
+pub mod expr;
+mod program;
+mod scheduled;
+mod values;
+
+pub use arena::{Affine, Arena};
+pub use expr::{Axis, BinaryOp, ExprId, FoldOp, Node, Scalar, Ty, UnaryOp};
+pub use program::{Program, Stmt, Var};
+pub use scheduled::{Attention, BOrder, Contract, Form, Kernel, PANEL, Store};
+pub use values::{Def, Func, Value, ValueId, Values};
