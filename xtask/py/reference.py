@@ -1,0 +1,85 @@
+"""Reference answers by ONNX Runtime on the CPU, for tests and benchmarks."""
+
+import json
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+from tokenizers import Tokenizer
+
+PHOTOS = ("coffee", "camera", "chelsea")
+SENTENCES = (
+    "That is a happy person",
+    "That is a happy dog",
+    "That is a very happy person",
+    "Today is a sunny day",
+)
+TOP = 5
+
+
+def photo_input(image):
+    """Centre crop of 224/256 of the short side, bicubic to 224, (rgb - 127) / 128, NCHW f32[1, 3, 224, 224].
+
+    The rounding of the crop is that of EfficientNet's own evaluation code.
+    """
+    side = min(image.size) * 224 // 256
+    left, top = (image.width - side + 1) // 2, (image.height - side + 1) // 2
+    crop = image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
+    pixels = (np.asarray(crop, np.float32) - 127) / 128
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+
+
+def sentence_input(tokenizer, sentences):
+    """Tokens of the sentences, padded to the longest: three arrays i64[len(sentences), tokens]."""
+    encoded = tokenizer.encode_batch(list(sentences))
+    fields = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    return {name: np.array([getattr(e, field) for e in encoded], np.int64) for name, field in fields.items()}
+
+
+def _record(session, folder, inputs):
+    """Runs one case, writes inputs/NAME.npy, outputs/NAME.npy and inputs.npz, and returns the outputs by name."""
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(names, inputs)))
+    for part, arrays in (("inputs", inputs), ("outputs", outputs)):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        for name, array in arrays.items():
+            np.save(folder / part / f"{name}.npy", array)
+    np.savez(folder / "inputs.npz", **inputs)
+    return outputs
+
+
+def _session(path):
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def record(models, labels):
+    """Writes models/reference/MODEL/CASE/… and models/answers.json."""
+    reference = models / "reference"
+    answers = {"efficientnet-lite0": {}, "minilm": {"sentences": list(SENTENCES)}}
+
+    session = _session(models / "efficientnet-lite0.onnx")
+    for photo in PHOTOS:
+        image = Image.open(models / "photos" / f"{photo}.png").convert("RGB")
+        outputs = _record(session, reference / "efficientnet-lite0" / photo, {"input": photo_input(image)})
+        probs = outputs["probs"][0]
+        best = np.argsort(-probs)[:TOP]
+        answers["efficientnet-lite0"][photo] = [[labels[i], round(float(probs[i]), 4)] for i in best]
+
+    session = _session(models / "minilm.onnx")
+    tokenizer = Tokenizer.from_file(str(models / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.enable_padding()
+    outputs = _record(session, reference / "minilm" / "sentences", sentence_input(tokenizer, SENTENCES))
+    embeddings = outputs["sentence_embedding"]
+    answers["minilm"]["similarity"] = [round(float(embeddings[0] @ other), 4) for other in embeddings[1:]]
+    _record(session, reference / "minilm" / "one", sentence_input(tokenizer, SENTENCES[:1]))
+    rng = np.random.default_rng(128)
+    ids = rng.integers(1000, 30000, (1, 128), dtype=np.int64)
+    long = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    _record(session, reference / "minilm" / "sequence-128", long)
+
+    session = _session(models / "resnet50.onnx")
+    image = Image.open(models / "photos" / "coffee.png").convert("RGB")
+    _record(session, reference / "resnet50" / "coffee", {"data": photo_input(image)})
+
+    (models / "answers.json").write_text(json.dumps(answers, indent=1) + "\n")
