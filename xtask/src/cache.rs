@@ -14,7 +14,9 @@ use sha2::{Digest, Sha256};
 pub(crate) fn folder() -> Result<PathBuf> {
     let folder = match std::env::var_os("NEARSIDE_CACHE") {
         Some(folder) => PathBuf::from(folder),
-        None => user_cache().context("no home folder: set NEARSIDE_CACHE to a folder for models and tools")?.join("nearside"),
+        None => user_cache()
+            .context("no home folder: set NEARSIDE_CACHE to a folder for models and tools")?
+            .join("nearside"),
     };
     fs::create_dir_all(&folder).with_context(|| format!("cannot create the cache {}", folder.display()))?;
     Ok(folder)

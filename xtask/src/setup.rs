@@ -85,14 +85,16 @@ fn system_packages() -> Result<()> {
 
 /// Whether a file whose name ends in `suffix` lies in one of the folders or in a folder right below.
 fn has_file(folders: &[&str], suffix: &str) -> bool {
-    let entries = |folder: &PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let entries =
+        |folder: &PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     let ends = |path: &PathBuf| path.to_string_lossy().ends_with(suffix);
     folders.iter().map(PathBuf::from).any(|folder| {
         let here: Vec<PathBuf> = entries(&folder);
-        here.iter().any(ends) || here.iter().filter(|path| path.is_dir()).any(|path| {
-            let below: Vec<PathBuf> = entries(path);
-            below.iter().any(ends)
-        })
+        here.iter().any(ends)
+            || here.iter().filter(|path| path.is_dir()).any(|path| {
+                let below: Vec<PathBuf> = entries(path);
+                below.iter().any(ends)
+            })
     })
 }
 

