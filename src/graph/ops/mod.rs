@@ -1,5 +1,7 @@
 //! The op table: one row an operator, kept with its family.
 
+pub mod rules;
+
 use super::attrs::Attr;
 use super::infer::{Infer, Type};
 use crate::error::Result;
@@ -31,4 +33,6 @@ pub fn find(name: &str) -> Option<&'static Op> {
     table().find(|op| op.name == name)
 }
 
-const FAMILIES: &[&[Op]] = &[];
+const FAMILIES: &[&[Op]] = &[
+    // One line a family.
+];
