@@ -6,6 +6,8 @@
 mod arena;
 pub mod expr;
 mod program;
+#[cfg(test)]
+pub mod reference;
 mod scheduled;
 mod values;
 
