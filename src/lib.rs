@@ -5,6 +5,7 @@
 pub mod error;
 pub mod plan;
 pub mod tensor;
+pub mod trust;
 
 #[cfg(feature = "compiler")]
 pub mod graph;

@@ -1,7 +1,10 @@
 //! The plan: everything the runtime needs to know of a model, decided at build time. Its file format and the one parser
 //! of it.
 
+pub mod digest;
 mod file;
+pub mod manifest;
+pub mod version;
 
 pub use file::{FORMAT, parse, serialize};
 
