@@ -300,11 +300,7 @@ mod tests {
             format: FORMAT,
             name: "efficientnet-lite0".into(),
             version: "1.0.0".into(),
-            inputs: vec![TensorMeta {
-                name: "input".into(),
-                datatype: "FP32".into(),
-                shape: vec![-1, 3, 224, 224],
-            }],
+            inputs: vec![TensorMeta { name: "input".into(), datatype: "FP32".into(), shape: vec![-1, 3, 224, 224] }],
             outputs: vec![],
             files: vec![
                 describe("model.plan", Role::Plan, b"plan", 1024),
