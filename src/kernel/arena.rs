@@ -7,7 +7,7 @@ use crate::tensor::{Dim, DimRange, Sym};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// All expressions of a model.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Arena {
     nodes: Vec<Node>,
     types: Vec<Ty>,

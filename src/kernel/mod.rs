@@ -4,15 +4,22 @@
 //! into each other; scheduling turns what remains into [`Kernel`]s, which the emitters print.
 
 mod arena;
+mod contract;
 pub mod expr;
+mod fuse;
+mod layout;
 mod program;
 #[cfg(test)]
 pub mod reference;
+mod schedule;
 mod scheduled;
 mod values;
 
 pub use arena::{Affine, Arena};
 pub use expr::{Axis, BinaryOp, ExprId, FoldOp, Node, Scalar, Ty, UnaryOp};
+pub use fuse::{Fusion, fuse};
+pub use layout::Layout;
 pub use program::{Program, Stmt, Var};
+pub use schedule::{Schedule, schedule};
 pub use scheduled::{Attention, BOrder, Contract, Form, Kernel, PANEL, Store};
 pub use values::{Def, Func, Value, ValueId, Values};

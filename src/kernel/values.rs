@@ -1,7 +1,7 @@
 //! The values that lowering makes: inputs, constants, functions, results of programs.
 
 use super::arena::Arena;
-use super::expr::{Axis, ExprId, Node, Ty};
+use super::expr::{Axis, ExprId, Node, Scalar, Ty};
 use super::program::Program;
 use crate::error::{Error, Kind, Result};
 use crate::tensor::{Array, DType, Dim, Shape};
@@ -39,7 +39,7 @@ pub struct Value {
 }
 
 /// All values of a model in an order in which each uses only earlier ones, and the arena of their expressions.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Values {
     pub arena: Arena,
     list: Vec<Value>,
@@ -130,9 +130,23 @@ impl Values {
         Ok(self.push(dtype, shape, Def::Func(Func { axes, expr })))
     }
 
+    /// The value of a constant of one element, which is then no load but part of the code.
+    fn scalar(&self, value: ValueId) -> Option<Scalar> {
+        let array = self.constant(value).filter(|a| a.len() == 1)?;
+        let ty = self.ty(value);
+        match (array.to_i64(), array.to_f64()) {
+            (Some(n), _) => n.first().map(|n| Scalar::int(ty, *n)),
+            (_, Some(x)) => x.first().map(|x| Scalar::real(ty, *x)),
+            _ => None,
+        }
+    }
+
     /// The element of `value` at `index`.
     pub fn load(&mut self, value: ValueId, index: &[ExprId]) -> ExprId {
         debug_assert_eq!(index.len(), self.shape(value).len(), "load of {} with a wrong rank", self.get(value).name);
+        if let Some(s) = self.scalar(value) {
+            return self.arena.constant(s);
+        }
         self.arena.add_node(Node::Load { value, index: index.into() })
     }
 
@@ -178,6 +192,11 @@ impl Values {
             self.list[id.0 as usize].def = Def::Program(Arc::clone(&program), i);
         }
         Ok(ids)
+    }
+
+    /// A value defined by a function that is made already.
+    pub fn define(&mut self, dtype: DType, shape: Shape, f: Func) -> ValueId {
+        self.push(dtype, shape, Def::Func(f))
     }
 
     /// Replaces how a value is defined (fusion and folding do).

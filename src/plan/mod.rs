@@ -111,8 +111,11 @@ pub enum Role {
     Weights(u32),
     /// All inputs, each at an offset of its own.
     Inputs,
-    /// All outputs, each at an offset of its own, then one u32: the overflow flag.
-    Outputs,
+    /// The output of that number. A buffer of its own, because one dispatch may read one output and write another; a run
+    /// ends by copying all of them, and the flag, into one staging buffer.
+    Output(u32),
+    /// One u32 that kernels set where integer arithmetic left 32 bits.
+    Overflow,
     /// An activation slot.
     Slot,
     /// The values of [`Plan::dims`], as i32 (a uniform).
@@ -125,8 +128,8 @@ pub struct Buffer {
     pub role: Role,
     /// Bytes at the upper bounds of the dims.
     pub bytes: u64,
-    /// Where the parts lie, in bytes: for `Weights`, of each of [`Plan::weights`] in this pack, in order; for `Inputs` and
-    /// `Outputs`, of each port (and last the overflow flag). Empty otherwise.
+    /// Where the parts lie, in bytes: for `Weights`, of each of [`Plan::weights`] in this pack, in order; for `Inputs`, of
+    /// each port. Empty otherwise.
     pub parts: Vec<u64>,
 }
 
