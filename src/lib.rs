@@ -13,3 +13,8 @@ pub mod graph;
 pub mod kernel;
 #[cfg(feature = "compiler")]
 pub mod lower;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod store;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `nearside` program: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    nearside::cli::main()
+}
