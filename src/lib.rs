@@ -16,5 +16,7 @@ pub mod lower;
 
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "compiler")]
+pub mod onnx;
 #[cfg(feature = "cli")]
 pub mod store;

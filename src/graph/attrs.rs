@@ -34,6 +34,10 @@ pub enum Default {
     Absent,
     /// Must be given.
     Required,
+    /// A body, which must be given. It stands in the node's `bodies`, not among its attributes.
+    Graph,
+    /// An integer that only the importer and passes set: a model that gives it is refused.
+    Internal(i64),
 }
 
 /// The attributes of a node: only what the op table declares, checked when the node was made.

@@ -53,6 +53,8 @@ pub struct Graph {
     pub values: Vec<Value>,
     /// In topological order.
     pub nodes: Vec<Node>,
+    /// What the model's maker wrote beside it, by key: class names, the characters of a text recognizer.
+    pub metadata: Vec<(String, String)>,
 }
 
 impl Graph {
