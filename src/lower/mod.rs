@@ -1,5 +1,11 @@
 //! Operators to the kernel IR: one file a family, one function an operator.
 
+mod conv;
+mod math;
+mod matmul;
+mod norm;
+mod pool;
+
 use crate::error::{Error, Kind, Result};
 use crate::graph::{Attrs, Graph, Node};
 use crate::kernel::{ExprId, ValueId, Values};
@@ -20,6 +26,10 @@ pub type Lower = fn(&mut Cx<'_>) -> Result<Vec<ValueId>>;
 /// Name of the operator and its lowering, one list a family.
 const FAMILIES: &[&[(&str, Lower)]] = &[
     // One line a family.
+    matmul::ROWS,
+    conv::ROWS,
+    pool::ROWS,
+    norm::ROWS,
 ];
 
 /// The lowering of the operator of that name.

@@ -1,6 +1,12 @@
 //! The op table: one row an operator, kept with its family.
 
+pub mod conv;
+pub mod einsum;
+mod matmul;
+mod norm;
+pub mod pool;
 pub mod rules;
+pub mod window;
 
 use super::attrs::Attr;
 use super::infer::{Infer, Type};
@@ -33,6 +39,10 @@ pub fn find(name: &str) -> Option<&'static Op> {
     table().find(|op| op.name == name)
 }
 
-const FAMILIES: &[&[Op]] = &[
+static FAMILIES: &[&[Op]] = &[
     // One line a family.
+    matmul::ROWS,
+    conv::ROWS,
+    pool::ROWS,
+    norm::ROWS,
 ];

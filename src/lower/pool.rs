@@ -1,0 +1,228 @@
+//! Pooling: MaxPool, AveragePool, LpPool, GlobalMaxPool, GlobalAveragePool, GlobalLpPool, MaxUnpool. Each is a fold over the
+//! window; padding is left out by a guard.
+
+use super::math::{
+    binary, clamp, count, fold, limits, mean, ravel, real, tap, unary, unravel, window, within,
+};
+use super::{Cx, Lower};
+use crate::error::Result;
+use crate::graph::ops::pool::{unpooled, window as geometry};
+use crate::graph::ops::window::Window;
+use crate::kernel::{BinaryOp, ExprId, FoldOp, Scalar, Stmt, Ty, UnaryOp, ValueId, Values};
+use crate::tensor::{DType, Dim, Shape, numel};
+
+pub(super) const ROWS: &[(&str, Lower)] = &[
+    ("MaxPool", max_pool),
+    ("AveragePool", average_pool),
+    ("LpPool", lp_pool),
+    ("GlobalMaxPool", |cx| global(cx, |vs, axes, f| fold(vs, FoldOp::Max, axes, f))),
+    ("GlobalAveragePool", |cx| global(cx, |vs, axes, f| mean(vs, axes, f))),
+    ("GlobalLpPool", global_lp),
+    ("MaxUnpool", max_unpool),
+];
+
+/// The least value of a type, as MaxPool pads with it.
+fn least(vs: &mut Values, dtype: DType) -> ExprId {
+    vs.arena.real(Ty::of(dtype), limits(dtype).map_or(f64::NEG_INFINITY, |l| l.0))
+}
+
+/// The element of `x` that the window at output `i` reads at tap `k`; `outside` where that is padding.
+fn read(vs: &mut Values, x: ValueId, w: &Window, i: &[ExprId], k: &[ExprId], outside: ExprId) -> ExprId {
+    let (at, inside) = window(vs, w, &i[2..], k);
+    let e = vs.load(x, &[&i[..2], &at[..]].concat());
+    vs.arena.select(inside, e, outside)
+}
+
+fn max_pool(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let shape = cx.shape(0)?;
+    let w = geometry(cx.attrs(), &shape)?;
+    let mut out = cx.func(|vs, i| {
+        fold(vs, FoldOp::Max, &w.kernel(), |vs, k| {
+            let outside = least(vs, vs.dtype(x));
+            Ok(read(vs, x, &w, i, k, outside))
+        })
+    })?;
+    if cx.wants(1) {
+        let (dtype, out_shape) = cx.output(1)?;
+        let column_major = cx.attrs().flag("storage_order")?;
+        out.push(cx.values.func(dtype, out_shape, |vs, i| {
+            let kernel = w.kernel();
+            let best = fold(vs, FoldOp::ArgMax { last: false }, &[numel(&kernel)], |vs, t| {
+                let k = unravel(vs, t[0], &kernel);
+                let outside = least(vs, vs.dtype(x));
+                Ok(read(vs, x, &w, i, &k, outside))
+            })?;
+            // A window of one tap has nothing to search.
+            let best = if kernel.iter().all(|d| d.is(1)) { vs.arena.int(0) } else { best };
+            let k = unravel(vs, best, &kernel);
+            let mut at: Vec<ExprId> = vec![];
+            for (n, s) in w.0.iter().enumerate() {
+                at.push(tap(vs, s, i[n + 2], k[n]));
+            }
+            let mut sizes: Shape = shape[2..].to_vec();
+            if column_major {
+                at.reverse();
+                sizes.reverse();
+            }
+            let flat = ravel(vs, &[&i[..2], &at[..]].concat(), &[&shape[..2], &sizes[..]].concat());
+            Ok(vs.arena.cast(Ty::I64, flat))
+        })?);
+    }
+    Ok(out)
+}
+
+/// How many taps of the window at output `i` count: those inside the input, or inside the padded input.
+fn taps(vs: &mut Values, w: &Window, i: &[ExprId], padding: bool, ty: Ty) -> Result<ExprId> {
+    let mut n = vs.arena.real(ty, 1.0);
+    for (axis, s) in w.0.iter().enumerate() {
+        let (begin, end) = (&s.begin, &s.end);
+        let padded = s.size.add(begin).add(end);
+        let all = !s.overhangs && (padding || begin.is(0) && end.is(0));
+        let along = if all {
+            count(vs, ty, std::slice::from_ref(&s.kernel))
+        } else if s.dilation == 1 {
+            // The overlap of the window and the input, both as ranges.
+            let zero = vs.arena.int(0);
+            let first = tap(vs, s, i[axis + 2], zero);
+            let kernel = vs.arena.dim(&s.kernel);
+            let last = vs.arena.add(first, kernel);
+            let (low, high) = if padding { (Dim::from(0).sub(begin), s.size.add(end)) } else { (Dim::from(0), s.size.clone()) };
+            let (low, high) = (vs.arena.dim(&low), vs.arena.dim(&high));
+            let first = binary(vs, BinaryOp::Max, first, low);
+            let last = binary(vs, BinaryOp::Min, last, high);
+            let n = vs.arena.sub(last, first);
+            vs.arena.cast(ty, n)
+        } else {
+            fold(vs, FoldOp::Sum, std::slice::from_ref(&s.kernel), |vs, k| {
+                let mut at = tap(vs, s, i[axis + 2], k[0]);
+                if padding {
+                    let begin = vs.arena.dim(begin);
+                    at = vs.arena.add(at, begin);
+                }
+                let inside = within(vs, at, if padding { &padded } else { &s.size });
+                let (one, none) = (vs.arena.real(ty, 1.0), vs.arena.real(ty, 0.0));
+                Ok(vs.arena.select(inside, one, none))
+            })?
+        };
+        n = if axis == 0 { along } else { vs.arena.mul(n, along) };
+    }
+    Ok(n)
+}
+
+fn average_pool(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let w = geometry(cx.attrs(), &cx.shape(0)?)?;
+    let padding = cx.attrs().flag("count_include_pad")?;
+    cx.func(|vs, i| {
+        let ty = vs.ty(x);
+        let sum = fold(vs, FoldOp::Sum, &w.kernel(), |vs, k| {
+            let outside = vs.arena.real(ty, 0.0);
+            Ok(read(vs, x, &w, i, k, outside))
+        })?;
+        let n = taps(vs, &w, i, padding, ty)?;
+        Ok(vs.arena.div(sum, n))
+    })
+}
+
+/// `|x|^p`.
+pub(super) fn power(vs: &mut Values, x: ExprId, p: i64) -> ExprId {
+    match p {
+        1 => unary(vs, UnaryOp::Abs, x),
+        2 => vs.arena.mul(x, x),
+        _ => {
+            let x = unary(vs, UnaryOp::Abs, x);
+            let ty = vs.arena.ty(x);
+            let p = vs.arena.constant(Scalar::int(ty, p));
+            binary(vs, BinaryOp::Pow, x, p)
+        }
+    }
+}
+
+/// `x^(1/p)`.
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn root(vs: &mut Values, x: ExprId, p: i64) -> ExprId {
+    match p {
+        1 => x,
+        2 => unary(vs, UnaryOp::Sqrt, x),
+        _ => {
+            let p = real(vs, x, 1.0 / p as f64);
+            binary(vs, BinaryOp::Pow, x, p)
+        }
+    }
+}
+
+fn lp_pool(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let w = geometry(cx.attrs(), &cx.shape(0)?)?;
+    let p = cx.attrs().int("p")?;
+    cx.func(|vs, i| {
+        let sum = fold(vs, FoldOp::Sum, &w.kernel(), |vs, k| {
+            let outside = vs.arena.real(vs.ty(x), 0.0);
+            let x = read(vs, x, &w, i, k, outside);
+            Ok(power(vs, x, p))
+        })?;
+        Ok(root(vs, sum, p))
+    })
+}
+
+/// Pools everything behind the second axis.
+fn global(
+    cx: &mut Cx<'_>,
+    combine: impl FnOnce(&mut Values, &[Dim], &dyn Fn(&mut Values, &[ExprId]) -> Result<ExprId>) -> Result<ExprId>,
+) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let axes = cx.shape(0)?[2..].to_vec();
+    cx.func(|vs, i| combine(vs, &axes, &|vs, k| Ok(vs.load(x, &[&i[..2], k].concat()))))
+}
+
+fn global_lp(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let p = cx.attrs().int("p")?;
+    global(cx, |vs, axes, f| {
+        let sum = fold(vs, FoldOp::Sum, axes, |vs, k| {
+            let x = f(vs, k)?;
+            Ok(power(vs, x, p))
+        })?;
+        Ok(root(vs, sum, p))
+    })
+}
+
+/// Zeros, then every element stored where its index says. An index that leaves its channel's plane is left out.
+fn max_unpool(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let (x, indices) = (cx.input(0)?, cx.input(1)?);
+    let shape = cx.shape(0)?;
+    let plane = unpooled(cx.attrs(), &shape)?;
+    let (dtype, out) = cx.output(0)?;
+    cx.values.program(vec![(dtype, out.clone())], |vs, y| {
+        let parallel: Vec<_> = out[..2].iter().map(|d| vs.arena.axis(d.clone())).collect();
+        let outer: Vec<ExprId> = parallel.iter().map(|a| vs.arena.axis_expr(*a)).collect();
+        let over = |vs: &mut Values, sizes: &[Dim]| -> (Vec<_>, Vec<ExprId>) {
+            let axes: Vec<_> = sizes.iter().map(|d| vs.arena.axis(d.clone())).collect();
+            let index = axes.iter().map(|a| vs.arena.axis_expr(*a)).collect();
+            (axes, index)
+        };
+        let nest = |axes: Vec<_>, body: Vec<Stmt>| {
+            axes.into_iter().rev().fold(body, |body, axis| vec![Stmt::For { axis, body }])
+        };
+        let (axes, at) = over(vs, &out[2..]);
+        let to = vs.arena.constant(Scalar::int(Ty::of(dtype), 0));
+        let mut body = nest(axes, vec![Stmt::Store { value: y[0], index: [&outer[..], &at].concat(), to }]);
+        let (axes, at) = over(vs, &shape[2..]);
+        let from = [&outer[..], &at].concat();
+        let (to, index) = (vs.load(x, &from), vs.load(indices, &from));
+        let flat = vs.arena.cast(Ty::I32, index);
+        let size = numel(&plane[2..]);
+        let first = ravel(vs, &outer, &plane[..2]);
+        let area = vs.arena.dim(&size);
+        let first = vs.arena.mul(first, area);
+        let local = vs.arena.sub(flat, first);
+        let condition = within(vs, local, &size);
+        let zero = vs.arena.int(0);
+        let last = vs.arena.dim(&size.sub(&Dim::from(1)));
+        let local = clamp(vs, local, zero, last);
+        let place = unravel(vs, local, &plane[2..]);
+        let store = Stmt::Store { value: y[0], index: [&outer[..], &place].concat(), to };
+        body.extend(nest(axes, vec![Stmt::If { condition, then: vec![store], otherwise: vec![] }]));
+        Ok((parallel, body))
+    })
+}
