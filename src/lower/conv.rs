@@ -97,7 +97,9 @@ fn per_channel(vs: &mut Values, p: ValueId, channel: ExprId) -> ExprId {
 fn conv_integer(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let (x, w, zero_x, zero_w) = (cx.input(0)?, cx.input(1)?, cx.optional(2), cx.optional(3));
     let g = Geometry::new(cx.attrs(), &cx.shape(0)?, &cx.shape(1)?)?;
-    cx.func(|vs, i| convolve(vs, &g, (x, w), i, |vs, a| centred(vs, a, zero_x, i[1]), |vs, b| centred(vs, b, zero_w, i[1])))
+    cx.func(|vs, i| {
+        convolve(vs, &g, (x, w), i, |vs, a| centred(vs, a, zero_x, i[1]), |vs, b| centred(vs, b, zero_w, i[1]))
+    })
 }
 
 fn qlinear_conv(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {

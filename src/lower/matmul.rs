@@ -167,10 +167,8 @@ fn qlinear_matmul(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         let sum = integer_product(vs, a, b, i)?;
         let zero = vs.arena.int(0);
         let (ia, ib) = operands(vs, a.0, b.0, i, zero);
-        let (sa, sb) = (
-            parameter(vs, scale_a, &ia, ia.len().saturating_sub(2)),
-            parameter(vs, scale_b, &ib, ib.len() - 1),
-        );
+        let (sa, sb) =
+            (parameter(vs, scale_a, &ia, ia.len().saturating_sub(2)), parameter(vs, scale_b, &ib, ib.len() - 1));
         let sy = scalar(vs, scale_y);
         let (sa, sb, sy) = (vs.arena.cast(Ty::F32, sa), vs.arena.cast(Ty::F32, sb), vs.arena.cast(Ty::F32, sy));
         let scale = vs.arena.mul(sa, sb);

@@ -45,7 +45,13 @@ fn moments(
 }
 
 /// `(x - mean) · inverse · scale + bias`.
-fn affine(vs: &mut Values, x: ExprId, (mean, inverse): (ExprId, ExprId), scale: ExprId, bias: Option<ExprId>) -> ExprId {
+fn affine(
+    vs: &mut Values,
+    x: ExprId,
+    (mean, inverse): (ExprId, ExprId),
+    scale: ExprId,
+    bias: Option<ExprId>,
+) -> ExprId {
     let d = vs.arena.sub(x, mean);
     let n = vs.arena.mul(d, inverse);
     let y = vs.arena.mul(n, scale);
@@ -65,9 +71,8 @@ fn batch_norm(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         let at = |i: ExprId, k: &[ExprId]| [&[k[0], i], &k[1..]].concat();
         let dtype = cx.values.dtype(x);
         let (old_average, old_variance) = (average, variance);
-        average = cx.values.func(dtype, vec![c.clone()], |vs, i| {
-            mean(vs, &rest, |vs, k| Ok(vs.load(x, &at(i[0], k))))
-        })?;
+        average =
+            cx.values.func(dtype, vec![c.clone()], |vs, i| mean(vs, &rest, |vs, k| Ok(vs.load(x, &at(i[0], k)))))?;
         variance = cx.values.func(dtype, vec![c.clone()], |vs, i| {
             mean(vs, &rest, |vs, k| {
                 let e = vs.load(x, &at(i[0], k));

@@ -1,9 +1,7 @@
 //! Pooling: MaxPool, AveragePool, LpPool, GlobalMaxPool, GlobalAveragePool, GlobalLpPool, MaxUnpool. Each is a fold over the
 //! window; padding is left out by a guard.
 
-use super::math::{
-    binary, clamp, count, fold, limits, mean, ravel, real, tap, unary, unravel, window, within,
-};
+use super::math::{binary, clamp, count, fold, limits, mean, ravel, real, tap, unary, unravel, window, within};
 use super::{Cx, Lower};
 use crate::error::Result;
 use crate::graph::ops::pool::{unpooled, window as geometry};
@@ -87,7 +85,8 @@ fn taps(vs: &mut Values, w: &Window, i: &[ExprId], padding: bool, ty: Ty) -> Res
             let first = tap(vs, s, i[axis + 2], zero);
             let kernel = vs.arena.dim(&s.kernel);
             let last = vs.arena.add(first, kernel);
-            let (low, high) = if padding { (Dim::from(0).sub(begin), s.size.add(end)) } else { (Dim::from(0), s.size.clone()) };
+            let (low, high) =
+                if padding { (Dim::from(0).sub(begin), s.size.add(end)) } else { (Dim::from(0), s.size.clone()) };
             let (low, high) = (vs.arena.dim(&low), vs.arena.dim(&high));
             let first = binary(vs, BinaryOp::Max, first, low);
             let last = binary(vs, BinaryOp::Min, last, high);

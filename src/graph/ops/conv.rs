@@ -45,7 +45,14 @@ pub(super) static ROWS: &[Op] = &[
         "DeformConv",
         &[19, 22],
         (3, 5),
-        &[absent("dilations"), int("group", 1), absent("kernel_shape"), int("offset_group", 1), absent("pads"), absent("strides")],
+        &[
+            absent("dilations"),
+            int("group", 1),
+            absent("kernel_shape"),
+            int("offset_group", 1),
+            absent("pads"),
+            absent("strides"),
+        ],
         deform,
     ),
 ];
@@ -207,7 +214,10 @@ fn deform(i: &Infer<'_>) -> Result<Vec<Type>> {
     }
     let want = |per: usize| [vec![x[0].clone(), taps.mul(&Dim::from(per))], g.window.out()].concat();
     if *offset != want(n) || i.optional(4).is_some_and(|m| m.shape != want(1)) {
-        return Err(Error::new(Kind::InvalidShape, format!("offsets of shape {} where {} is needed", show(offset), show(&want(n)))));
+        return Err(Error::new(
+            Kind::InvalidShape,
+            format!("offsets of shape {} where {} is needed", show(offset), show(&want(n))),
+        ));
     }
     Ok(vec![Type::new(i.dtype(0)?, g.shape(x))])
 }

@@ -1,8 +1,8 @@
 //! Matrix products: MatMul, Gemm, Einsum, MatMulInteger, QLinearMatMul.
 
+use super::Op;
 use super::einsum::Equation;
 use super::rules::{MANY, broadcast, float, int, rank, required, row};
-use super::Op;
 use crate::error::{Error, Kind, Result};
 use crate::graph::infer::{Infer, Type};
 use crate::tensor::{DType, Dim, Shape, show};
@@ -27,9 +27,8 @@ fn matmul(i: &Infer<'_>, a: usize, b: usize, dtype: DType) -> Result<Vec<Type>> 
 
 /// The shape of `a @ b` as numpy's `matmul` has it.
 fn product(a: &[Dim], b: &[Dim]) -> Result<Shape> {
-    let bad = |why: &str| {
-        Err(Error::new(Kind::InvalidShape, format!("cannot multiply {} by {}: {why}", show(a), show(b))))
-    };
+    let bad =
+        |why: &str| Err(Error::new(Kind::InvalidShape, format!("cannot multiply {} by {}: {why}", show(a), show(b))));
     let ((Some(ka), Some(_)), rows) = ((a.last(), b.last()), a.len() > 1) else {
         return bad("a scalar is no matrix");
     };
@@ -55,14 +54,23 @@ fn gemm(i: &Infer<'_>) -> Result<Vec<Type>> {
     if a[1 - ta] != b[tb] {
         return Err(Error::new(
             Kind::InvalidShape,
-            format!("cannot multiply {} by {}: the inner dimensions {} and {} differ", show(a), show(b), a[1 - ta], b[tb]),
+            format!(
+                "cannot multiply {} by {}: the inner dimensions {} and {} differ",
+                show(a),
+                show(b),
+                a[1 - ta],
+                b[tb]
+            ),
         ));
     }
     let shape = vec![a[ta].clone(), b[1 - tb].clone()];
     if let Some(c) = i.optional(2)
         && broadcast(&shape, &c.shape)? != shape
     {
-        return Err(Error::new(Kind::InvalidShape, format!("C of shape {} for a product of shape {}", show(&c.shape), show(&shape))));
+        return Err(Error::new(
+            Kind::InvalidShape,
+            format!("C of shape {} for a product of shape {}", show(&c.shape), show(&shape)),
+        ));
     }
     Ok(vec![Type::new(i.dtype(0)?, shape)])
 }

@@ -17,7 +17,10 @@ pub(super) static ROWS: &[Op] = &[
         infer: |i| {
             let types = channels(i, 1..5)?;
             if i.outputs > 1 && !i.attrs.flag("training_mode")? {
-                return Err(Error::new(Kind::InvalidModel, "running mean and variance are outputs in training mode only"));
+                return Err(Error::new(
+                    Kind::InvalidModel,
+                    "running mean and variance are outputs in training mode only",
+                ));
             }
             Ok([types, vec![i.input(3)?.clone(), i.input(4)?.clone()]].concat())
         },
@@ -31,12 +34,14 @@ pub(super) static ROWS: &[Op] = &[
         attrs: &[int("axis", -1), float("epsilon", 1e-5), int("stash_type", 1)],
         infer: |i| {
             let y = normalized(i)?;
-            let stash = DType::from_onnx(i32::try_from(i.attrs.int("stash_type")?).unwrap_or(0)).filter(|d| d.is_float());
+            let stash =
+                DType::from_onnx(i32::try_from(i.attrs.int("stash_type")?).unwrap_or(0)).filter(|d| d.is_float());
             let Some(stash) = stash else {
                 return Err(Error::new(Kind::InvalidModel, "attribute \"stash_type\" is no floating-point type"));
             };
             let first = axis(i.attrs.int("axis")?, y.shape.len())?;
-            let rows = y.shape.iter().enumerate().map(|(n, d)| if n < first { d.clone() } else { Dim::from(1) }).collect();
+            let rows =
+                y.shape.iter().enumerate().map(|(n, d)| if n < first { d.clone() } else { Dim::from(1) }).collect();
             let statistic = Type::new(stash, rows);
             Ok(vec![y, statistic.clone(), statistic])
         },

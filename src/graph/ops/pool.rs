@@ -117,7 +117,10 @@ fn pool(i: &Infer<'_>) -> Result<Vec<Type>> {
 fn global(i: &Infer<'_>) -> Result<Vec<Type>> {
     let x = i.input(0)?;
     if x.shape.len() < 2 {
-        return Err(Error::new(Kind::InvalidShape, format!("pooling of shape {}: it needs rank 2 or more", show(&x.shape))));
+        return Err(Error::new(
+            Kind::InvalidShape,
+            format!("pooling of shape {}: it needs rank 2 or more", show(&x.shape)),
+        ));
     }
     let shape = x.shape.iter().enumerate().map(|(n, d)| if n < 2 { d.clone() } else { Dim::from(1) }).collect();
     Ok(vec![Type::new(x.dtype, shape)])

@@ -92,7 +92,8 @@ impl Window {
         let mode = auto_pad(attrs)?;
         let mut slides = Vec::with_capacity(n);
         for i in 0..n {
-            let (size, kernel, stride, dilation) = (x[x.len() - n + i].clone(), kernel[i].clone(), strides[i], dilations[i]);
+            let (size, kernel, stride, dilation) =
+                (x[x.len() - n + i].clone(), kernel[i].clone(), strides[i], dilations[i]);
             if kernel.known().is_some_and(|k| !(1..=LIMIT).contains(&k)) {
                 return Err(Error::new(Kind::InvalidModel, format!("a window of size {kernel}")));
             }
@@ -121,7 +122,11 @@ impl Window {
             if out.known().is_some_and(|n| n < 1) {
                 return Err(Error::new(
                     Kind::InvalidShape,
-                    format!("a window that spans {span} does not fit into axis {} of {} with padding {begin} and {end}", x.len() - n + i, show(x)),
+                    format!(
+                        "a window that spans {span} does not fit into axis {} of {} with padding {begin} and {end}",
+                        x.len() - n + i,
+                        show(x)
+                    ),
                 ));
             }
             slides.push(Slide { size, kernel, stride, dilation, begin, end, out, overhangs: ceil });
@@ -158,15 +163,30 @@ mod tests {
         let same = |s: &str| ("auto_pad", AttrValue::Str(s.into()));
         let cases = [
             ("plain", 7, 3, false, attrs(&[]), (0, 0, 5)),
-            ("strided and padded", 224, 7, false, attrs(&[("strides", ints(&[2])), ("pads", ints(&[3, 3]))]), (3, 3, 112)),
+            (
+                "strided and padded",
+                224,
+                7,
+                false,
+                attrs(&[("strides", ints(&[2])), ("pads", ints(&[3, 3]))]),
+                (3, 3, 112),
+            ),
             ("dilated", 7, 3, false, attrs(&[("dilations", ints(&[2]))]), (0, 0, 3)),
             ("same upper", 8, 3, false, attrs(&[("strides", ints(&[2])), same("SAME_UPPER")]), (0, 1, 4)),
             ("same lower", 8, 3, false, attrs(&[("strides", ints(&[2])), same("SAME_LOWER")]), (1, 0, 4)),
             ("ceil", 4, 3, true, attrs(&[("strides", ints(&[2]))]), (0, 0, 2)),
-            ("ceil, last window in the padding", 2, 1, true, attrs(&[("strides", ints(&[2])), ("pads", ints(&[0, 1]))]), (0, 1, 1)),
+            (
+                "ceil, last window in the padding",
+                2,
+                1,
+                true,
+                attrs(&[("strides", ints(&[2])), ("pads", ints(&[0, 1]))]),
+                (0, 1, 1),
+            ),
         ];
         for (name, size, kernel, ceil, attrs, (begin, end, out)) in cases {
-            let w = Window::new(&attrs, &[Dim::from(1), Dim::from(1), Dim::from(size)], &[Dim::from(kernel)], true, ceil);
+            let w =
+                Window::new(&attrs, &[Dim::from(1), Dim::from(1), Dim::from(size)], &[Dim::from(kernel)], true, ceil);
             let got = w.map(|w| (w.0[0].begin.known(), w.0[0].end.known(), w.0[0].out.known()));
             assert_eq!(got, Ok((Some(begin), Some(end), Some(out))), "{name}");
         }
