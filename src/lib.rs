@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod plan;
+pub mod runtime;
 pub mod tensor;
 pub mod trust;
 

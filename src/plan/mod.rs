@@ -3,6 +3,7 @@
 
 pub mod digest;
 mod file;
+pub mod golden;
 pub mod manifest;
 pub mod version;
 
