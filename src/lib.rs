@@ -21,3 +21,6 @@ pub mod cli;
 pub mod onnx;
 #[cfg(feature = "cli")]
 pub mod store;
+
+#[cfg(all(feature = "web", target_arch = "wasm32"))]
+pub mod web;

@@ -211,7 +211,8 @@ impl Manifest {
     }
 }
 
-fn check_format(format: u32) -> Result<()> {
+/// Checks the format version of a manifest, before anything else of it is read.
+pub fn check_format(format: u32) -> Result<()> {
     if format == FORMAT {
         return Ok(());
     }
