@@ -20,6 +20,8 @@ pub mod cli;
 #[cfg(feature = "compiler")]
 pub mod onnx;
 #[cfg(feature = "cli")]
+pub mod serve;
+#[cfg(feature = "cli")]
 pub mod store;
 
 #[cfg(all(feature = "web", target_arch = "wasm32"))]

@@ -4,6 +4,7 @@
 
 mod output;
 mod publish;
+mod serve;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -35,19 +36,23 @@ struct Cli {
 enum Command {
     /// Verify a package and publish it into an object store
     Publish(publish::Args),
+    /// Serve the models of an object store over HTTP, and a folder of files beside them
+    Serve(serve::Args),
 }
 
 impl Command {
     fn run(&self, output: &Output) -> Result<()> {
         match self {
             Command::Publish(args) => publish::run(args, output),
+            Command::Serve(args) => serve::run(args, output),
         }
     }
 
     /// What is logged unless `--log` says otherwise.
     fn default_log(&self) -> &'static str {
         match self {
-            Command::Publish(_) => "warn",
+            Command::Serve(_) => "info",
+            _ => "warn",
         }
     }
 }
