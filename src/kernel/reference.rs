@@ -133,16 +133,16 @@ impl<'a> Machine<'a> {
     fn array(&self, id: ValueId) -> Result<Array> {
         let Some(t) = &self.memory[id.0 as usize] else { return Err(internal("never computed")) };
         let dtype = self.values.dtype(id);
-        let mut bytes = Vec::with_capacity(t.data.len() * dtype.size());
+        let mut out = Vec::with_capacity(t.data.len() * dtype.size());
         for (at, cell) in t.data.iter().enumerate() {
             match (cell, &self.values.get(id).def) {
-                (Some(c), _) => bytes.extend(write(dtype, c.value)),
+                (Some(c), _) => out.extend(bytes(dtype, c.value)),
                 // Scratch need not be filled; outputs must be, but only their reader knows which they are.
-                (None, Def::Program(_, position)) if *position > 0 => bytes.extend(vec![0; dtype.size()]),
+                (None, Def::Program(_, position)) if *position > 0 => out.extend(vec![0; dtype.size()]),
                 (None, _) => return Err(internal(format!("element {at} is never written"))),
             }
         }
-        Array::new(dtype, t.shape.iter().map(|n| *n as usize).collect(), bytes)
+        Array::new(dtype, t.shape.iter().map(|n| *n as usize).collect(), out)
     }
 
     /// Runs `f` for every index of `axes`, outermost first.
@@ -525,10 +525,11 @@ fn erf(x: f64) -> f64 {
 
 /// A scalar as it comes back from memory: wrapped or rounded to the data type.
 pub fn store(dtype: DType, s: Scalar) -> Scalar {
-    read(dtype, &write(dtype, s))
+    read(dtype, &bytes(dtype, s))
 }
 
-fn write(dtype: DType, s: Scalar) -> Vec<u8> {
+/// A scalar's little-endian bytes in memory.
+pub fn bytes(dtype: DType, s: Scalar) -> Vec<u8> {
     match dtype {
         DType::Float16 => half::f16::from_f32(s.as_f64() as f32).to_le_bytes().to_vec(),
         DType::BFloat16 => half::bf16::from_f32(s.as_f64() as f32).to_le_bytes().to_vec(),

@@ -1,10 +1,16 @@
 //! Operators to the kernel IR: one file a family, one function an operator.
 
+mod binary;
 mod conv;
+pub mod formula;
+pub mod map;
 mod math;
 mod matmul;
 mod norm;
 mod pool;
+#[cfg(test)]
+pub mod testing;
+mod unary;
 
 use crate::error::{Error, Kind, Result};
 use crate::graph::{Attrs, Graph, Node};
@@ -30,6 +36,8 @@ const FAMILIES: &[&[(&str, Lower)]] = &[
     conv::ROWS,
     pool::ROWS,
     norm::ROWS,
+    unary::ROWS,
+    binary::ROWS,
 ];
 
 /// The lowering of the operator of that name.

@@ -1,11 +1,13 @@
 //! The op table: one row an operator, kept with its family.
 
+mod binary;
 pub mod conv;
 pub mod einsum;
 mod matmul;
 mod norm;
 pub mod pool;
 pub mod rules;
+mod unary;
 pub mod window;
 
 use super::attrs::Attr;
@@ -45,4 +47,6 @@ static FAMILIES: &[&[Op]] = &[
     conv::ROWS,
     pool::ROWS,
     norm::ROWS,
+    unary::ROWS,
+    binary::ROWS,
 ];

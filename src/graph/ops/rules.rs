@@ -4,7 +4,7 @@ use super::{Attr, Op};
 use crate::error::{Error, Kind, Result};
 use crate::graph::attrs::Default;
 use crate::graph::infer::{Infer, Type};
-use crate::tensor::{Array, DType, Dim, Shape, show};
+use crate::tensor::{Array, DType, Dim, DimRange, Shape, show};
 
 /// Content is only followed for tensors of at most as many elements.
 pub const CONTENT_LIMIT: usize = 64;
@@ -179,6 +179,32 @@ pub fn rank(what: &str, shape: &[Dim], want: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Kind::InvalidShape, format!("{what} has shape {} where rank {want} is needed", show(shape))))
+}
+
+/// The least and greatest value of a dim. Shape rules count every symbol from 1: a model has no empty inputs.
+pub fn range(d: &Dim) -> DimRange {
+    let from_one = DimRange { min: 1, max: i64::MAX };
+    d.range(&d.syms().into_iter().map(|s| (s, from_one)).collect())
+}
+
+/// The lesser of two dims, simplified by what is known of their ranges.
+pub fn least(a: &Dim, b: &Dim) -> Dim {
+    let d = range(&a.sub(b));
+    match (d.max <= 0, d.min >= 0) {
+        (true, _) => a.clone(),
+        (_, true) => b.clone(),
+        _ => a.minimum(b),
+    }
+}
+
+/// The greater of two dims, simplified by what is known of their ranges.
+pub fn greatest(a: &Dim, b: &Dim) -> Dim {
+    let d = range(&a.sub(b));
+    match (d.max <= 0, d.min >= 0) {
+        (true, _) => b.clone(),
+        (_, true) => a.clone(),
+        _ => a.maximum(b),
+    }
 }
 
 #[cfg(test)]

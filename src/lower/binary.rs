@@ -1,0 +1,119 @@
+//! Elementwise operators of several tensors. Integers wrap at their width when they are stored.
+
+use super::formula::X;
+use super::map::{map, operand, single};
+use super::{Cx, Lower};
+use crate::error::{Error, Kind, Result};
+use crate::kernel::{BinaryOp, ExprId, Scalar, Ty, UnaryOp, ValueId};
+
+pub(super) const ROWS: &[(&str, Lower)] = &[
+    ("Add", |cx| op(cx, BinaryOp::Add)),
+    ("And", |cx| op(cx, BinaryOp::And)),
+    ("BitShift", shift),
+    ("BitwiseAnd", |cx| op(cx, BinaryOp::And)),
+    ("BitwiseOr", |cx| op(cx, BinaryOp::Or)),
+    ("BitwiseXor", |cx| op(cx, BinaryOp::Xor)),
+    ("Clip", clip),
+    ("Div", |cx| op(cx, BinaryOp::Div)),
+    ("Equal", |cx| op(cx, BinaryOp::Eq)),
+    ("Greater", |cx| op(cx, BinaryOp::Gt)),
+    ("GreaterOrEqual", |cx| op(cx, BinaryOp::Ge)),
+    ("Less", |cx| op(cx, BinaryOp::Lt)),
+    ("LessOrEqual", |cx| op(cx, BinaryOp::Le)),
+    ("Max", |cx| op(cx, BinaryOp::Max)),
+    ("Mean", |cx| map(cx, |x| all(x, BinaryOp::Add) / i64::try_from(x.len()).unwrap_or(i64::MAX))),
+    ("Min", |cx| op(cx, BinaryOp::Min)),
+    ("Mod", |cx| {
+        let fmod = cx.attrs().flag("fmod")?;
+        op(cx, if fmod { BinaryOp::Rem } else { BinaryOp::FloorMod })
+    }),
+    ("Mul", |cx| op(cx, BinaryOp::Mul)),
+    ("Or", |cx| op(cx, BinaryOp::Or)),
+    ("Pow", pow),
+    ("Sub", |cx| op(cx, BinaryOp::Sub)),
+    ("Sum", |cx| op(cx, BinaryOp::Add)),
+    ("Where", |cx| map(cx, |x| x[0].select(x[1], x[2]))),
+    ("Xor", |cx| op(cx, BinaryOp::Xor)),
+];
+
+/// The inputs combined from left to right.
+fn op(cx: &mut Cx<'_>, op: BinaryOp) -> Result<Vec<ValueId>> {
+    map(cx, |x| all(x, op))
+}
+
+fn all<'a>(x: &[X<'a>], op: BinaryOp) -> X<'a> {
+    x[1..].iter().fold(x[0], |a, b| a.binary(op, *b))
+}
+
+/// A shift by the width of the computing type or more gives 0 on every target.
+fn shift(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let op = match cx.attrs().str("direction")? {
+        "LEFT" => BinaryOp::Shl,
+        "RIGHT" => BinaryOp::Shr,
+        other => {
+            return Err(Error::new(
+                Kind::InvalidModel,
+                format!("BitShift's direction is \"{other}\", not LEFT or RIGHT"),
+            ));
+        }
+    };
+    map(cx, |x| {
+        let width = if matches!(x[0].ty(), Ty::I64 | Ty::U64) { 64i64 } else { 32 };
+        x[1].lt(width).select(x[0].binary(op, x[1].min(width - 1)), 0i64)
+    })
+}
+
+/// `min(max(x, low), high)`; either bound may be absent.
+fn clip(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let (x, low, high) = (cx.input(0)?, cx.optional(1), cx.optional(2));
+    cx.func(|vs, i| {
+        let mut y = vs.load(x, i);
+        for (bound, op) in [(low, BinaryOp::Max), (high, BinaryOp::Min)] {
+            let Some(bound) = bound else { continue };
+            // Scalars by the specification; some exporters write shape [1].
+            let zero = vs.arena.int(0);
+            let at: Vec<ExprId> = vs.shape(bound).iter().map(|_| zero).collect();
+            let b = operand(vs, bound, &at);
+            y = vs.arena.binary(op, y, b);
+        }
+        Ok(y)
+    })
+}
+
+/// The result has the base's type; the exponent may have another. Whole exponents of integers are exact.
+fn pow(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let exponent = cx.values.constant(cx.input(1)?).and_then(single).map(Scalar::as_f64);
+    map(cx, |x| {
+        let (a, e) = (x[0], x[1]);
+        match (a.ty().is_float(), exponent) {
+            (_, Some(1.0)) => a,
+            (_, Some(2.0)) => a * a,
+            (_, Some(3.0)) => a * a * a,
+            (true, Some(0.5)) => a.sqrt(),
+            (true, Some(-1.0)) => a.number(1.0) / a,
+            (true, Some(-0.5)) => a.number(1.0) / a.sqrt(),
+            (true, _) => a.binary(BinaryOp::Pow, e.cast(a.ty())),
+            (false, _) if e.ty().is_float() => {
+                // What is whole but for rounding is whole: pow(2, 3) may come out as 7.9999995.
+                let p = a.cast(e.ty()).binary(BinaryOp::Pow, e);
+                let near = (p - p.round()).abs().lt(p.abs() * 1e-5);
+                near.select(p.round(), p).unary(UnaryOp::Trunc).cast(a.ty())
+            }
+            (false, _) => whole_power(a, e.cast(a.ty())),
+        }
+    })
+}
+
+/// By repeated squaring: the result of exponents past 63 has wrapped already, but for bases 0, 1 and -1, whose powers
+/// repeat. A negative exponent gives the reciprocal, truncated.
+fn whole_power<'a>(base: X<'a>, exponent: X<'a>) -> X<'a> {
+    let one = base.constant(Scalar::int(base.ty(), 1));
+    let (mut result, mut square) = (one, base);
+    let size = exponent.abs();
+    for bit in 0..6i64 {
+        let odd = size.binary(BinaryOp::Shr, bit).binary(BinaryOp::And, 1i64).eq(1i64);
+        result = odd.select(result * square, result);
+        square = square * square;
+    }
+    exponent.lt(0i64).select(one / result, result)
+}
