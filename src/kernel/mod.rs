@@ -4,6 +4,8 @@
 //! into each other; scheduling turns what remains into [`Kernel`]s, which the emitters print.
 
 mod arena;
+#[cfg(test)]
+mod check;
 mod contract;
 pub mod expr;
 mod fuse;

@@ -2,7 +2,7 @@
 
 use super::expr::{Axis, ExprId};
 use super::program::Stmt;
-use super::values::ValueId;
+use super::values::{ValueId, Values};
 
 /// A unit of work: one dispatch on the GPU, one function of `model.wasm`.
 ///
@@ -18,6 +18,74 @@ pub struct Kernel {
     /// What each point of the iteration space stores. Empty in a program.
     pub stores: Vec<Store>,
     pub form: Form,
+}
+
+impl Kernel {
+    /// The values it writes, each once.
+    pub fn writes(&self) -> Vec<ValueId> {
+        fn walk(stmts: &[Stmt], all: &mut Vec<ValueId>) {
+            for s in stmts {
+                match s {
+                    Stmt::Store { value, .. } if !all.contains(value) => all.push(*value),
+                    Stmt::For { body, .. } | Stmt::While { body, .. } => walk(body, all),
+                    Stmt::If { then, otherwise, .. } => {
+                        walk(then, all);
+                        walk(otherwise, all);
+                    }
+                    Stmt::Set { .. } | Stmt::Store { .. } => {}
+                }
+            }
+        }
+        let mut all = vec![];
+        for s in &self.stores {
+            if !all.contains(&s.value) {
+                all.push(s.value);
+            }
+        }
+        if let Form::Program(stmts) = &self.form {
+            walk(stmts, &mut all);
+        }
+        all
+    }
+
+    /// The values it reads, each once, in the order in which its expressions name them.
+    pub fn reads(&self, values: &Values) -> Vec<ValueId> {
+        fn walk(stmts: &[Stmt], all: &mut Vec<ExprId>) {
+            for s in stmts {
+                match s {
+                    Stmt::Set { to, .. } => all.push(*to),
+                    Stmt::Store { index, to, .. } => all.extend(index.iter().chain([to])),
+                    Stmt::For { body, .. } => walk(body, all),
+                    Stmt::While { condition, body } => {
+                        all.push(*condition);
+                        walk(body, all);
+                    }
+                    Stmt::If { condition, then, otherwise } => {
+                        all.push(*condition);
+                        walk(then, all);
+                        walk(otherwise, all);
+                    }
+                }
+            }
+        }
+        let mut exprs: Vec<ExprId> = self.stores.iter().flat_map(|s| [s.to, s.index]).collect();
+        match &self.form {
+            Form::Program(stmts) => walk(stmts, &mut exprs),
+            Form::Attention(a) => exprs.extend([a.score, a.value]),
+            Form::Loops | Form::Contract(_) => {}
+        }
+        let mut all = vec![];
+        for e in exprs {
+            values.arena.visit(e, &mut |_, n| {
+                if let super::Node::Load { value, .. } = n
+                    && !all.contains(value)
+                {
+                    all.push(*value);
+                }
+            });
+        }
+        all
+    }
 }
 
 /// `value[index] = to`; `index` is the flat element offset.

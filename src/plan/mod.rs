@@ -4,8 +4,14 @@
 pub mod digest;
 mod file;
 pub mod golden;
+#[cfg(feature = "compiler")]
+pub mod liveness;
 pub mod manifest;
+#[cfg(feature = "compiler")]
+pub mod place;
 pub mod version;
+#[cfg(feature = "compiler")]
+pub mod weights;
 
 pub use file::{FORMAT, parse, serialize};
 

@@ -1,0 +1,54 @@
+//! Golden inputs and outputs: what a device must reproduce before it is trusted.
+
+use crate::compile::{Compiled, Engine, run_cpu};
+use crate::error::{Error, Kind, Result};
+use crate::plan::golden::{Case, Golden};
+use crate::plan::{Plan, resolve};
+use crate::tensor::{Array, Bindings, DType, Sym};
+
+/// Absolute and relative tolerance between devices: sums run in another order, and GPUs round transcendental functions
+/// coarsely.
+const ATOL: f64 = 1e-3;
+const RTOL: f64 = 1e-2;
+
+/// Inputs where the user gives none: floats spread evenly over -1..1 in a fixed order, integers and bools all 1, every
+/// symbolic dim at the least of its bounds that is at least 2, or its greatest.
+pub fn default_inputs(plan: &Plan) -> Result<Vec<Array>> {
+    let bindings: Bindings =
+        plan.dims.iter().map(|d| (Sym::clone(&d.name), d.range.min.max(2).min(d.range.max))).collect();
+    let mut state = 1u64;
+    plan.inputs
+        .iter()
+        .map(|port| {
+            let shape = resolve(&port.shape, &bindings)?;
+            let n: usize = shape.iter().product();
+            let mut bytes = Vec::with_capacity(n * port.dtype.size());
+            for _ in 0..n {
+                // Numerical Recipes' LCG; the upper bits are good enough to tell values apart.
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let x = (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+                match port.dtype {
+                    DType::Float32 => bytes.extend(x.to_le_bytes()),
+                    DType::Float64 => bytes.extend(f64::from(x).to_le_bytes()),
+                    DType::Float16 => bytes.extend(half::f16::from_f32(x).to_le_bytes()),
+                    DType::BFloat16 => bytes.extend(half::bf16::from_f32(x).to_le_bytes()),
+                    _ => bytes.extend(&1u64.to_le_bytes()[..port.dtype.size()]),
+                }
+            }
+            Array::new(port.dtype, shape, bytes)
+        })
+        .collect()
+}
+
+/// Runs the model on `inputs` with its simd128 code and keeps what comes out.
+pub fn golden(compiled: &Compiled, inputs: Vec<Array>, engine: &dyn Engine) -> Result<Golden> {
+    let plan = &compiled.plan;
+    if inputs.len() != plan.inputs.len() {
+        return Err(Error::new(
+            Kind::InvalidInput,
+            format!("{} golden inputs for a model with {}", inputs.len(), plan.inputs.len()),
+        ));
+    }
+    let outputs = run_cpu(compiled, &inputs, engine)?;
+    Ok(Golden { atol: ATOL, rtol: RTOL, cases: vec![Case { inputs, outputs }] })
+}

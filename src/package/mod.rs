@@ -1,0 +1,104 @@
+//! The npm package that a model becomes: its files as bytes, so that every host writes the same.
+
+mod golden;
+mod module;
+mod report;
+
+pub use golden::{default_inputs, golden};
+pub use report::{html, text};
+
+use crate::compile::Compiled;
+use crate::emit::wasm::Variant;
+use crate::error::{Error, Kind, Result};
+use crate::plan::golden::Golden;
+use crate::plan::manifest::{self, CHUNK_SIZE, File, Manifest, Role, TensorMeta};
+use crate::plan::{Pack, Port, serialize};
+use crate::tensor::DType;
+use crate::trust::digest;
+
+/// A file of the package: its path in the folder, what it is for, its bytes.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub path: String,
+    pub role: Role,
+    pub bytes: Vec<u8>,
+}
+
+/// The pack's row in the plan.
+pub fn pack_of(bytes: &[u8]) -> Pack {
+    Pack { sha256: *digest::sha256(bytes).as_bytes(), size: bytes.len() as u64 }
+}
+
+/// The file name of a variant of `model.wasm`, and its role.
+pub fn variant_file(v: Variant) -> (&'static str, Role) {
+    match v {
+        Variant::Simd => ("model.wasm", Role::Wasm),
+        Variant::Relaxed => ("model.relaxed.wasm", Role::WasmRelaxed),
+        Variant::Threads => ("model.threads.wasm", Role::WasmThreads),
+    }
+}
+
+/// Every file of the package, the manifest last. `compiled` gives up its bytes.
+pub fn files(compiled: Compiled, golden: &Golden) -> Result<Vec<Entry>> {
+    let plan = compiled.plan.clone();
+    let mut entries = vec![
+        Entry { path: "model.plan".into(), role: Role::Plan, bytes: serialize(&plan)? },
+        Entry { path: "golden.bin".into(), role: Role::Golden, bytes: golden.serialize()? },
+        Entry { path: "index.js".into(), role: Role::Module, bytes: module::javascript().into() },
+        Entry { path: "index.d.ts".into(), role: Role::Types, bytes: module::types(&plan).into() },
+        Entry { path: "package.json".into(), role: Role::Module, bytes: module::package_json(&plan).into() },
+        Entry { path: "report.txt".into(), role: Role::Report, bytes: text(&compiled).into() },
+        Entry { path: "report.html".into(), role: Role::Report, bytes: html(&compiled).into() },
+    ];
+    for (variant, bytes) in compiled.wasm {
+        let (path, role) = variant_file(variant);
+        entries.push(Entry { path: path.into(), role, bytes });
+    }
+    if plan.gpu.is_some() {
+        entries.push(Entry { path: "model.wgsl".into(), role: Role::Wgsl, bytes: compiled.wgsl.into() });
+    }
+    for (pack, bytes) in plan.packs.iter().zip(compiled.packs) {
+        let digest = digest::Digest::from_bytes(pack.sha256);
+        entries.push(Entry { path: format!("weights/{digest}.bin"), role: Role::Weights, bytes });
+    }
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let listed: Vec<File> =
+        entries.iter().map(|e| digest::describe(&e.path, e.role, &e.bytes, CHUNK_SIZE)).collect();
+    let manifest = Manifest {
+        format: manifest::FORMAT,
+        name: plan.name.clone(),
+        version: plan.version.clone(),
+        inputs: plan.inputs.iter().map(meta).collect(),
+        outputs: plan.outputs.iter().map(meta).collect(),
+        files: listed,
+    };
+    manifest.validate()?;
+    entries.push(Entry { path: "manifest.json".into(), role: Role::Module, bytes: manifest.to_json()? });
+    Ok(entries)
+}
+
+fn meta(port: &Port) -> TensorMeta {
+    let datatype = match port.dtype {
+        DType::Float32 => "FP32",
+        DType::Float16 => "FP16",
+        DType::BFloat16 => "BF16",
+        DType::Float64 => "FP64",
+        DType::Int8 => "INT8",
+        DType::Int16 => "INT16",
+        DType::Int32 => "INT32",
+        DType::Int64 => "INT64",
+        DType::Uint8 => "UINT8",
+        DType::Uint16 => "UINT16",
+        DType::Uint32 => "UINT32",
+        DType::Uint64 => "UINT64",
+        DType::Bool => "BOOL",
+    };
+    let shape = port.shape.iter().map(|d| d.known().unwrap_or(-1)).collect();
+    TensorMeta { name: port.name.clone(), datatype: datatype.into(), shape }
+}
+
+/// The name of a package from what the user calls it: npm's rule and the store's.
+pub fn check_name(name: &str) -> Result<()> {
+    manifest::check_name(name)
+        .map_err(|e| Error::new(Kind::InvalidInput, e.message()).help("give another with --name NAME"))
+}
