@@ -22,8 +22,11 @@ pub struct Value {
     pub shape: Option<Shape>,
     /// The data, where it is constant.
     pub constant: Option<Array>,
-    /// The elements of a small integer tensor (a shape, an index) as dims, where they are known symbolically.
+    /// The elements of a small tensor of whole numbers (a shape, an index) as dims, row-major, where they are known
+    /// symbolically.
     pub content: Option<Vec<Dim>>,
+    /// Whether this value of a body is one of the graph around it, of the same name.
+    pub captured: bool,
 }
 
 /// An operator applied to values.

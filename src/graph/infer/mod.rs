@@ -1,5 +1,11 @@
 //! Types of values from the types of what they are computed from.
 
+mod content;
+pub(super) mod control;
+mod driver;
+
+pub use driver::infer;
+
 use super::attrs::Attrs;
 use crate::tensor::{Array, DType, Dim, Shape};
 
