@@ -5,6 +5,9 @@ pub mod attrs;
 pub mod infer;
 pub mod ops;
 pub mod passes;
+mod show;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use attrs::{Attr, AttrValue, Attrs};
 

@@ -222,12 +222,19 @@ fn value_of(
         (None, Some(dims), Some(dtype), Some(shape)) => values.func(dtype, shape.clone(), |vs, index| {
             let ty = crate::kernel::Ty::of(dtype);
             let mut e = vs.arena.constant(crate::kernel::Scalar::int(ty, 0));
+            // The elements are numbered row-major.
+            let number = index.iter().zip(&shape[..]).fold(None, |number, (i, extent)| {
+                let Some(number) = number else { return Some(*i) };
+                let extent = vs.arena.dim(extent);
+                let row = vs.arena.binary(crate::kernel::BinaryOp::Mul, number, extent);
+                Some(vs.arena.binary(crate::kernel::BinaryOp::Add, row, *i))
+            });
             for (n, d) in dims.iter().enumerate().rev() {
                 let d = vs.arena.dim(d);
                 let d = vs.arena.cast(ty, d);
-                let Some(i) = index.first() else { return Ok(d) };
+                let Some(number) = number else { return Ok(d) };
                 let n = vs.arena.int(i64::try_from(n).unwrap_or(i64::MAX));
-                let here = vs.arena.binary(crate::kernel::BinaryOp::Eq, *i, n);
+                let here = vs.arena.binary(crate::kernel::BinaryOp::Eq, number, n);
                 e = vs.arena.select(here, d, e);
             }
             Ok(e)

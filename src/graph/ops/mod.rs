@@ -1,6 +1,7 @@
 //! The op table: one row an operator, kept with its family.
 
 mod binary;
+mod control;
 pub mod conv;
 pub mod einsum;
 mod matmul;
@@ -43,6 +44,7 @@ pub fn find(name: &str) -> Option<&'static Op> {
 
 static FAMILIES: &[&[Op]] = &[
     // One line a family.
+    control::ROWS,
     matmul::ROWS,
     conv::ROWS,
     pool::ROWS,
