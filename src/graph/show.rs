@@ -33,7 +33,11 @@ fn block(g: &Graph, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
     }
     for (name, v) in &g.outputs {
         let used = used(g, *v);
-        if used == *name { writeln!(f, "{indent}output {name}")? } else { writeln!(f, "{indent}output {name} = {used}")? }
+        if used == *name {
+            writeln!(f, "{indent}output {name}")?
+        } else {
+            writeln!(f, "{indent}output {name} = {used}")?
+        }
     }
     Ok(())
 }

@@ -74,8 +74,7 @@ fn parse_constant(text: &str) -> Array {
     let (ty, data) = text.split_once("] [").expect("TYPE[…] [DATA]");
     let (dtype, shape) = parse_type(&format!("{ty}]"));
     let shape = crate::tensor::known(&shape).expect("whole dims");
-    let mut data: Vec<f64> =
-        list(data.trim_end_matches(']')).iter().map(|x| x.parse().expect("a number")).collect();
+    let mut data: Vec<f64> = list(data.trim_end_matches(']')).iter().map(|x| x.parse().expect("a number")).collect();
     if let [x] = data[..] {
         data = vec![x; shape.iter().product()];
     }

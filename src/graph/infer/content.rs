@@ -72,8 +72,8 @@ fn one(op: &str, cx: &Infer<'_>, dtype: DType, shape: &[usize]) -> Option<Vec<Di
         "Neg" => Some(input(cx, 0)?.elements.iter().map(|d| Dim::from(0).sub(d)).collect()).filter(|_| !float),
         "Abs" => input(cx, 0)?.elements.into_iter().map(|d| (range(&d).min >= 0).then_some(d)).collect(),
         "Not" => input(cx, 0)?.elements.iter().map(|d| d.known().map(|n| Dim::from(i64::from(n == 0)))).collect(),
-        "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Max" | "Min" | "Sum" | "Equal" | "Less" | "Greater" | "LessOrEqual"
-        | "GreaterOrEqual" | "And" | "Or" => fold(op, cx, shape, float),
+        "Add" | "Sub" | "Mul" | "Div" | "Mod" | "Max" | "Min" | "Sum" | "Equal" | "Less" | "Greater"
+        | "LessOrEqual" | "GreaterOrEqual" | "And" | "Or" => fold(op, cx, shape, float),
         "Where" => {
             let [c, a, b] = [0, 1, 2].map(|i| input(cx, i).and_then(|k| stretch(&k, shape)));
             let (c, a, b) = (c?, a?, b?);
@@ -122,7 +122,9 @@ fn cast(elements: Vec<Dim>, dtype: DType) -> Option<Vec<Dim>> {
         (DType::Bool, Some(n)) => Some(Dim::from(i64::from(n != 0))),
         (DType::Bool, None) => (range(&d).min > 0).then(|| Dim::from(1)),
         // A symbolic size is taken to fit; that its bounds do is checked when they are known.
-        (DType::Int64 | DType::Int32 | DType::Float32 | DType::Float64 | DType::Uint64 | DType::Uint32, None) => Some(d),
+        (DType::Int64 | DType::Int32 | DType::Float32 | DType::Float64 | DType::Uint64 | DType::Uint32, None) => {
+            Some(d)
+        }
         (_, None) => None,
         (dtype, Some(n)) => {
             let bits = 8 * dtype.size();

@@ -53,10 +53,7 @@ fn bind(body: &mut Graph, i: usize, t: Type) -> Result<()> {
     };
     let value = body.value_mut(v);
     if value.dtype.is_some_and(|d| d != t.dtype) {
-        return Err(Error::new(
-            Kind::InvalidModel,
-            format!("input \"{}\" of the body is not {}", value.name, t.dtype),
-        ));
+        return Err(Error::new(Kind::InvalidModel, format!("input \"{}\" of the body is not {}", value.name, t.dtype)));
     }
     (value.dtype, value.shape) = (Some(t.dtype), Some(t.shape));
     Ok(())
