@@ -28,8 +28,6 @@ pub struct Value {
     /// The elements of a small tensor of whole numbers (a shape, an index) as dims, row-major, where they are known
     /// symbolically.
     pub content: Option<Vec<Dim>>,
-    /// Whether this value of a body is one of the graph around it, of the same name.
-    pub captured: bool,
 }
 
 /// An operator applied to values.
@@ -45,7 +43,9 @@ pub struct Node {
     pub inputs: Vec<Option<ValueId>>,
     /// `None` where an optional output is not used.
     pub outputs: Vec<Option<ValueId>>,
-    /// The bodies of If, Loop and Scan, by attribute name. They see the values of the enclosing graph by name.
+    /// The bodies of If, Loop and Scan, by attribute name. They see the values of the enclosing graph by name: a value of
+    /// a body that is no input of it and that none of its nodes computes is the enclosing one of that name, if there is
+    /// one. Names are unique across a graph and its bodies.
     pub bodies: Vec<(String, Graph)>,
 }
 

@@ -24,12 +24,12 @@ fn body<'a>(bodies: &'a mut [(String, Graph)], name: &str) -> Result<&'a mut Gra
     found.ok_or_else(|| Error::new(Kind::InvalidModel, format!("the body \"{name}\" is missing")))
 }
 
-/// The values of a body that come from the graph around it.
+/// Values of a body that are neither its inputs nor computed in it: its constants, and values of the graph around it.
 pub(crate) fn free(body: &Graph) -> Vec<ValueId> {
     let made = body.nodes.iter().flat_map(|n| n.outputs.iter().flatten());
     let defined: HashSet<ValueId> = body.inputs.iter().chain(made).copied().collect();
     let all = (0u32..).map(ValueId).take(body.values.len());
-    all.filter(|v| !defined.contains(v) && (body.value(*v).constant.is_none() || body.value(*v).captured)).collect()
+    all.filter(|v| !defined.contains(v)).collect()
 }
 
 /// Gives a body the types of the values that it reads from the graph around it.
@@ -37,11 +37,16 @@ fn capture(outer: &Graph, body: &mut Graph) -> Result<()> {
     let by_name: HashMap<&str, usize> = outer.values.iter().enumerate().map(|(i, v)| (v.name.as_str(), i)).collect();
     for v in free(body) {
         let value = body.value_mut(v);
-        let Some(from) = by_name.get(value.name.as_str()).map(|i| &outer.values[*i]) else {
-            return Err(Error::new(Kind::InvalidModel, format!("value \"{}\" is used but never computed", value.name)));
-        };
-        *value = from.clone();
-        value.captured = true;
+        match by_name.get(value.name.as_str()) {
+            Some(i) => *value = outer.values[*i].clone(),
+            None if value.constant.is_some() => {}
+            None => {
+                return Err(Error::new(
+                    Kind::InvalidModel,
+                    format!("value \"{}\" is used but never computed", value.name),
+                ));
+            }
+        }
     }
     Ok(())
 }
