@@ -2,7 +2,7 @@
 //! functions they came from compute.
 
 use super::reference::evaluate;
-use super::{Axis, ExprId, Form, Fusion, Kernel, Node, Schedule, Stmt, ValueId, Values, fuse, schedule};
+use super::{AttentionAs, Axis, ExprId, Form, Fusion, Kernel, Node, Schedule, Stmt, ValueId, Values, fuse, schedule};
 use crate::error::Result;
 use crate::tensor::{Array, Bindings, DType, Dim};
 use std::collections::HashMap;
@@ -90,7 +90,7 @@ fn agree(values: &Values, outputs: &[ValueId], inputs: &[Array], dims: &Bindings
     for fusion in [Fusion::Off, Fusion::On] {
         let mut vs = values.clone();
         let stored = fuse(&mut vs, outputs, fusion);
-        let s = schedule(&mut vs, &stored, outputs);
+        let s = schedule(&mut vs, &stored, outputs, AttentionAs::Three);
         let got = run(&vs, &s, inputs, dims).unwrap();
         for (v, got) in outputs.iter().zip(got) {
             let (a, b) = (got.to_f64().unwrap(), want[v.0 as usize].to_f64().unwrap());
@@ -275,4 +275,33 @@ fn an_output_that_is_an_input_is_copied() {
     let kernels = agree(&vs, &[x], &[noise(&[2, 3], 3)], &Bindings::new());
     assert_eq!(kernels.len(), 1);
     assert_eq!(kernels[0].axes.len(), 1, "both axes run as one");
+}
+
+#[test]
+fn a_reshaping_view_is_stored_by_its_writer() {
+    let mut vs = Values::new();
+    let p = vs.input(0, DType::Float32, shape(&[2, 3, 5, 4]));
+    let v = vs.input(1, DType::Float32, shape(&[2, 3, 4, 6]));
+    let y = vs
+        .func(DType::Float32, shape(&[2, 3, 5, 6]), |vs, i| {
+            let i = i.to_vec();
+            vs.fold(super::FoldOp::Sum, &[Dim::from(4)], |vs, k| {
+                let a = vs.load(p, &[i[0], i[1], i[2], k[0]]);
+                let b = vs.load(v, &[i[0], i[1], k[0], i[3]]);
+                Ok(vs.arena.mul(a, b))
+            })
+        })
+        .unwrap();
+    // Transpose to [2, 5, 3, 6], reshape to [2, 5, 18].
+    let z = vs
+        .func(DType::Float32, shape(&[2, 5, 18]), |vs, i| {
+            let six = vs.arena.int(6);
+            let h = vs.arena.binary(super::BinaryOp::FloorDiv, i[2], six);
+            let d = vs.arena.binary(super::BinaryOp::FloorMod, i[2], six);
+            let at = [i[0], h, i[1], d];
+            Ok(vs.load(y, &at))
+        })
+        .unwrap();
+    let kernels = agree(&vs, &[z], &[noise(&[2, 3, 5, 4], 3), noise(&[2, 3, 4, 6], 4)], &Bindings::new());
+    assert_eq!(kernels.len(), 1);
 }

@@ -4,6 +4,7 @@
 //! into each other; scheduling turns what remains into [`Kernel`]s, which the emitters print.
 
 mod arena;
+mod attention;
 #[cfg(test)]
 mod check;
 mod contract;
@@ -16,12 +17,13 @@ pub mod reference;
 mod schedule;
 mod scheduled;
 mod values;
+mod views;
 
 pub use arena::{Affine, Arena};
 pub use expr::{Axis, BinaryOp, ExprId, FoldOp, Node, Scalar, Ty, UnaryOp};
 pub use fuse::{Fusion, fuse};
 pub use layout::Layout;
 pub use program::{Program, Stmt, Var};
-pub use schedule::{Schedule, schedule};
+pub use schedule::{AttentionAs, Schedule, schedule};
 pub use scheduled::{Attention, BOrder, Contract, Form, Kernel, PANEL, Store};
 pub use values::{Def, Func, Value, ValueId, Values};

@@ -1,12 +1,14 @@
 //! From stored values to kernels: layouts are chosen, indices become flat offsets, loops get their order.
 
+use super::attention::{self, Parts};
 use super::contract::{self, Roles};
 use super::expr::{Axis, ExprId, Node};
 use super::fuse::has_fold;
 use super::layout::Layout;
 use super::program::{Program, Stmt};
-use super::scheduled::{BOrder, Contract, Form, Kernel, Store};
+use super::scheduled::{Attention, BOrder, Contract, Form, Kernel, Store};
 use super::values::{Def, Func, ValueId, Values};
+use super::views::{self, Moved};
 use crate::tensor::{Dim, Shape};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -20,16 +22,39 @@ pub struct Schedule {
     pub outputs: Vec<ValueId>,
 }
 
+/// Whether attention becomes one kernel, or three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionAs {
+    One,
+    Three,
+}
+
 /// Schedules the stored values that fusion left, in order of definition.
-pub fn schedule(values: &mut Values, stored: &[ValueId], outputs: &[ValueId]) -> Schedule {
-    let mut s = Scheduler { layouts: BTreeMap::new(), shapes: HashMap::new(), kernels: vec![] };
-    s.constants(values, stored);
-    for v in stored {
+pub fn schedule(values: &mut Values, stored: &[ValueId], outputs: &[ValueId], attention: AttentionAs) -> Schedule {
+    let mut stored = stored.to_vec();
+    let attention = match attention {
+        AttentionAs::One => attention::find(values, &mut stored, outputs),
+        AttentionAs::Three => BTreeMap::new(),
+    };
+    let order = stored.clone();
+    let moved = views::find(values, &mut stored, outputs);
+    let mut s = Scheduler { layouts: BTreeMap::new(), shapes: HashMap::new(), kernels: vec![], moved };
+    s.constants(values, &order);
+    for m in s.moved.clone().into_values() {
+        s.place(values, m.to, Layout::row_major(values.shape(m.to).len()));
+    }
+    for v in &order {
+        if s.moved.values().any(|m| m.to == *v) {
+            continue;
+        }
         values.path.clone_from(&values.get(*v).name.clone());
         match values.get(*v).def.clone() {
             Def::Input(_) => s.place(values, *v, Layout::row_major(values.shape(*v).len())),
             Def::Constant(_) => {}
-            Def::Func(f) => s.function(values, *v, &f),
+            Def::Func(f) => match attention.get(v) {
+                Some(parts) => s.attention(values, *v, &f, parts),
+                None => s.function(values, *v, &f),
+            },
             Def::Program(p, 0) => s.program(values, *v, &p),
             Def::Program(..) => {}
         }
@@ -57,6 +82,7 @@ pub fn schedule(values: &mut Values, stored: &[ValueId], outputs: &[ValueId]) ->
             copy
         })
         .collect();
+    s.layouts.retain(|v, _| !s.moved.contains_key(v));
     Schedule { kernels: s.kernels, layouts: s.layouts, outputs }
 }
 
@@ -64,6 +90,8 @@ struct Scheduler {
     layouts: BTreeMap<ValueId, Layout>,
     shapes: HashMap<ValueId, Shape>,
     kernels: Vec<Kernel>,
+    /// Values whose writers store into another.
+    moved: BTreeMap<ValueId, Moved>,
 }
 
 impl Scheduler {
@@ -189,7 +217,7 @@ impl Scheduler {
             _ => return self.loops(values, v, f),
         };
         let axes: Vec<Axis> = r.batch.iter().chain(&r.m).copied().chain([r.n]).collect();
-        let index = self.store_index(values, v, &f.axes);
+        let store = self.store(values, v, &f.axes, flat);
         let contract = Contract {
             batch: r.batch.len(),
             n: r.n,
@@ -199,11 +227,31 @@ impl Scheduler {
             b_order: if panel { BOrder::Panel } else { BOrder::Rows },
             fold: flat_fold,
         };
+        let kernel =
+            Kernel { name: values.get(v).name.clone(), axes, stores: vec![store], form: Form::Contract(contract) };
+        self.push(values, kernel);
+    }
+
+    fn attention(&mut self, values: &mut Values, v: ValueId, f: &Func, p: &Parts) {
+        self.place(values, v, Layout::row_major(f.axes.len()));
+        let var = values.arena.var();
+        let result = values.arena.add_node(Node::Var(var, values.arena.ty(p.fold)));
+        let to = values.arena.rewrite(f.expr, &mut |arena, n| (*n == *arena.node(p.fold)).then_some(result));
+        let to = self.flat(values, to);
+        let score = self.flat(values, p.score);
+        let value = self.flat(values, p.value);
+        let mut dot = score;
+        values.arena.visit(score, &mut |id, n| {
+            if matches!(n, Node::Fold { .. }) {
+                dot = id;
+            }
+        });
+        let store = self.store(values, v, &f.axes, to);
         let kernel = Kernel {
             name: values.get(v).name.clone(),
-            axes,
-            stores: vec![Store { value: v, index, to: flat }],
-            form: Form::Contract(contract),
+            axes: p.batch.iter().copied().chain([p.m, p.n]).collect(),
+            stores: vec![store],
+            form: Form::Attention(Attention { m: p.m, n: p.n, t: p.t, score, dot, value, result }),
         };
         self.push(values, kernel);
     }
@@ -234,13 +282,8 @@ impl Scheduler {
         let mut axes: Vec<Axis> = order.iter().map(|d| f.axes[*d]).collect();
         rows_first(values, &mut axes, f.expr);
         let to = self.flat(values, f.expr);
-        let index = self.store_index(values, v, &f.axes);
-        let kernel = Kernel {
-            name: values.get(v).name.clone(),
-            axes,
-            stores: vec![Store { value: v, index, to }],
-            form: Form::Loops,
-        };
+        let store = self.store(values, v, &f.axes, to);
+        let kernel = Kernel { name: values.get(v).name.clone(), axes, stores: vec![store], form: Form::Loops };
         self.push(values, kernel);
     }
 
@@ -301,9 +344,15 @@ impl Scheduler {
         self.kernels.push(kernel);
     }
 
-    fn store_index(&self, values: &mut Values, v: ValueId, axes: &[Axis]) -> ExprId {
-        let index: Vec<ExprId> = axes.iter().map(|a| values.arena.axis_expr(*a)).collect();
-        self.offset(values, v, &index)
+    /// Where the function's value is stored.
+    fn store(&self, values: &mut Values, v: ValueId, axes: &[Axis], to: ExprId) -> Store {
+        match self.moved.get(&v) {
+            Some(m) => Store { value: m.to, index: self.offset(values, m.to, &m.index), to },
+            None => {
+                let index: Vec<ExprId> = axes.iter().map(|a| values.arena.axis_expr(*a)).collect();
+                Store { value: v, index: self.offset(values, v, &index), to }
+            }
+        }
     }
 
     fn offset(&self, values: &mut Values, v: ValueId, index: &[ExprId]) -> ExprId {
