@@ -98,8 +98,9 @@ pub async fn publish(
         progress(Progress { stage: Stage::Upload, done, total });
     };
     advance(0);
-    let puts: Vec<(Put, u64)> = futures_util::stream::iter(blobs.values())
-        .map(|file| upload(store, &package.folder, file, &advance))
+    let (folder, advance) = (&package.folder, &advance);
+    let puts: Vec<(Put, u64)> = futures_util::stream::iter(blobs.into_values())
+        .map(|file| async move { upload(store, folder, &file, advance).await })
         .buffer_unordered(PARALLEL)
         .try_collect()
         .await?;
