@@ -95,9 +95,9 @@ fn many_publishers_at_once() {
                 check_all(&store).await;
                 task.await.unwrap();
             }
-            let results = results.lock().unwrap();
+            let results = std::mem::take(&mut *results.lock().unwrap());
             let (mut created, mut winners) = (0, std::collections::BTreeSet::new());
-            for (index, result) in results.iter() {
+            for (index, result) in &results {
                 match result {
                     Ok(published) => {
                         created += usize::from(published.created);
