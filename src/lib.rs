@@ -9,6 +9,8 @@ pub mod tensor;
 pub mod trust;
 
 #[cfg(feature = "compiler")]
+pub mod emit;
+#[cfg(feature = "compiler")]
 pub mod graph;
 #[cfg(feature = "compiler")]
 pub mod kernel;

@@ -1,0 +1,3 @@
+//! Kernels as code: the only place that writes for a target.
+
+pub mod wgsl;

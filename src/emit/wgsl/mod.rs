@@ -1,0 +1,101 @@
+//! Kernels as WGSL: one shader a kernel, with the entry point `main`. Group 0 binds the buffers of
+//! [`Shader::bindings`] in order, then the dims (a uniform of i32) and the overflow flag, where they are used. Identical
+//! kernels give identical text.
+
+mod fold;
+mod loops;
+mod math;
+mod value;
+mod vector;
+mod writer;
+
+#[cfg(all(test, feature = "cli"))]
+mod testing;
+#[cfg(all(test, feature = "cli"))]
+mod tests;
+
+use crate::error::{Error, Kind, Result};
+use crate::kernel::{Form, Kernel, ValueId, Values};
+use crate::tensor::{Dim, Sym};
+use std::collections::HashSet;
+use writer::Gen;
+
+/// A kernel's shader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shader {
+    pub wgsl: String,
+    /// Binding i of group 0 is this value's buffer, and whether it is written.
+    pub bindings: Vec<(ValueId, bool)>,
+    /// Workgroups to dispatch, at run-time dims.
+    pub workgroups: [Dim; 3],
+    /// Whether the binding after the buffers is the uniform with the dims, `array<vec4<i32>, n>`.
+    pub uses_dims: bool,
+    /// Whether the last binding is the overflow flag, a u32 that is set where 64-bit integer arithmetic left 32 bits.
+    pub overflow: bool,
+    pub workgroup_size: [u32; 3],
+    /// Bytes of workgroup memory.
+    pub workgroup_storage: u32,
+}
+
+impl Shader {
+    /// Declares binding `i` as written although it is only read. A buffer may not be read-only in one binding and writable
+    /// in another of the same dispatch, even in other ranges.
+    pub fn make_writable(&mut self, i: usize) {
+        let from = format!("@binding({i}) var<storage, read> ");
+        self.wgsl = self.wgsl.replace(&from, &format!("@binding({i}) var<storage, read_write> "));
+        if let Some(b) = self.bindings.get_mut(i) {
+            b.1 = true;
+        }
+    }
+}
+
+/// Invocations of a workgroup that computes a row together.
+const TOGETHER: u32 = 32;
+
+/// The shader of a kernel. `dim_order` is the order of the dims in the uniform.
+pub fn emit(values: &mut Values, kernel: &Kernel, dim_order: &[Sym]) -> Result<Shader> {
+    // What buffers hold (elements or vectors) depends on all accesses: the first pass finds them.
+    let (_, vectors) = pass(values, kernel, dim_order, HashSet::new())?;
+    let (shader, _) = pass(values, kernel, dim_order, vectors)?;
+    validate(&shader.wgsl).map_err(|e| e.at(&kernel.name))?;
+    Ok(shader)
+}
+
+/// The shaders among which a client may choose by timing them on its adapter. The first is the default.
+pub fn emit_candidates(values: &mut Values, kernel: &Kernel, dim_order: &[Sym]) -> Result<Vec<Shader>> {
+    Ok(vec![emit(values, kernel, dim_order)?])
+}
+
+fn pass(
+    values: &mut Values,
+    kernel: &Kernel,
+    dim_order: &[Sym],
+    vectors: HashSet<ValueId>,
+) -> Result<(Shader, HashSet<ValueId>)> {
+    let mut g = Gen::new(values, dim_order, vectors);
+    let (workgroups, workgroup_size) = match &kernel.form {
+        Form::Loops | Form::Contract(_) => loops::write(&mut g, kernel, TOGETHER)?,
+        other => return Err(Error::new(Kind::Internal, format!("no WGSL for {other:?}"))),
+    };
+    let shader = Shader {
+        wgsl: g.assemble(workgroup_size)?,
+        bindings: g.buffers.iter().map(|(v, a)| (*v, a.written)).collect(),
+        workgroups,
+        uses_dims: g.uses_dims,
+        overflow: g.used.overflow(),
+        workgroup_size,
+        workgroup_storage: g.shared_bytes,
+    };
+    let vectors = g.vector_buffers();
+    Ok((shader, vectors))
+}
+
+/// Parses and validates a shader as every implementation must accept it.
+pub fn validate(wgsl: &str) -> Result<()> {
+    let defect = |what: String| Error::new(Kind::Internal, format!("invalid WGSL: {what}\n{wgsl}"));
+    let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| defect(e.emit_to_string(wgsl)))?;
+    let mut validator =
+        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
+    validator.validate(&module).map_err(|e| defect(e.emit_to_string(wgsl)))?;
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! Shaders against the naive evaluator, on a native adapter.
+#![allow(clippy::unwrap_used)]
+
+use super::testing::{Random, check};
+use crate::kernel::{BinaryOp, ExprId, FoldOp, Fusion, Scalar, Ty, UnaryOp, ValueId, Values};
+use crate::tensor::{Array, DType, Dim, Shape};
+
+fn known(shape: &[usize]) -> Shape {
+    shape.iter().map(|n| Dim::from(*n)).collect()
+}
+
+fn map(vs: &mut Values, x: ValueId, dtype: DType, f: impl Fn(&mut Values, ExprId) -> ExprId) -> ValueId {
+    let shape = vs.shape(x).to_vec();
+    vs.func(dtype, shape, |vs, i| {
+        let x = vs.load(x, i);
+        Ok(f(vs, x))
+    })
+    .unwrap()
+}
+
+#[test]
+fn unary_operators_agree_with_the_evaluator() {
+    use UnaryOp::*;
+    let smooth =
+        [-9.5f32, -3.0, -1.25, -1.0, -0.5, -1e-3, -1e-6, 0.0, 1e-6, 1e-3, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 7.0, 30.0];
+    let unit = [-1.0f32, -0.75, -0.5, -0.1, -1e-4, 0.0, 1e-4, 0.2, 0.5, 0.51, 0.9, 1.0];
+    let positive = [1e-30f32, 1e-5, 0.1, 0.5, 0.999, 1.0, 1.0001, 1.5, 2.0, 10.0, 1e10, 3e38];
+    let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1.0, 2.5, 3.5];
+    let cases: Vec<(UnaryOp, &[f32], f64, f64)> = vec![
+        (Neg, &smooth, 0.0, 0.0),
+        (Abs, &smooth, 0.0, 0.0),
+        (Sign, &smooth, 0.0, 0.0),
+        (Sign, &odd, 0.0, 0.0),
+        (Floor, &smooth, 0.0, 0.0),
+        (Ceil, &smooth, 0.0, 0.0),
+        (Trunc, &smooth, 0.0, 0.0),
+        (Round, &smooth, 0.0, 0.0),
+        (Sqrt, &positive, 0.0, 1e-6),
+        (Exp, &smooth, 1e-9, 1e-5),
+        (Log, &positive, 1e-9, 2e-7),
+        (Log, &odd, 1e-9, 2e-7),
+        (Sin, &smooth, 2e-7, 1e-6),
+        (Cos, &smooth, 2e-7, 1e-6),
+        (Asin, &unit, 1e-9, 1e-6),
+        (Acos, &unit, 2e-7, 1e-6),
+        (Atan, &smooth, 1e-9, 1e-6),
+        (Tanh, &smooth, 1e-9, 1e-6),
+        (Tanh, &odd, 1e-9, 1e-6),
+        (Erf, &smooth, 1e-9, 1e-6),
+        (RoundF16, &smooth, 0.0, 0.0),
+        (RoundF16, &odd, 0.0, 0.0),
+        (RoundF16, &positive, 0.0, 0.0),
+        (RoundBf16, &smooth, 0.0, 0.0),
+        (RoundBf16, &odd, 0.0, 0.0),
+    ];
+    for (op, data, atol, rtol) in cases {
+        let make = |vs: &mut Values| {
+            let x = vs.input(0, DType::Float32, known(&[data.len()]));
+            vec![map(vs, x, DType::Float32, |vs, x| vs.arena.unary(op, x))]
+        };
+        let x = Array::from_f32(vec![data.len()], data).unwrap();
+        check(&format!("{op:?}"), &make, &[x], &[], (atol, rtol));
+    }
+    for (op, dtype) in [(IsNan, DType::Bool), (IsInf, DType::Bool), (Bitcast(Ty::I32), DType::Int32)] {
+        let make = |vs: &mut Values| {
+            let x = vs.input(0, DType::Float32, known(&[8]));
+            vec![map(vs, x, dtype, |vs, x| vs.arena.unary(op, x))]
+        };
+        let x = Array::from_f32(vec![8], &odd).unwrap();
+        check(&format!("{op:?}"), &make, &[x], &[], (0.0, 0.0));
+    }
+}
+
+#[test]
+fn casts_agree_with_the_evaluator() {
+    let reals = [0.0f32, -0.5, 1.5, -7.9, 100.0, 300.0, -130.0, 70_000.0, 1e9, -1e9, 0.25, 3.0];
+    for to in [DType::Int8, DType::Int16, DType::Int32, DType::Int64, DType::Uint8, DType::Uint32, DType::Bool] {
+        let make = |vs: &mut Values| {
+            let x = vs.input(0, DType::Float32, known(&[12]));
+            vec![map(vs, x, to, |vs, x| vs.arena.cast(Ty::of(to), x))]
+        };
+        check(&format!("f32 to {to}"), &make, &[Array::from_f32(vec![12], &reals).unwrap()], &[], (0.0, 0.0));
+    }
+    let mut random = Random(7);
+    for from in [DType::Int8, DType::Int16, DType::Int32, DType::Int64, DType::Uint8, DType::Uint16, DType::Bool] {
+        let high = if from == DType::Bool { 1 } else { 120 };
+        let x = random.ints(from, &[3, 5], if from.is_unsigned() || from == DType::Bool { 0 } else { -120 }, high);
+        for to in [DType::Float32, DType::Float16, DType::Int8, DType::Int64, DType::Uint8, DType::Bool] {
+            let make = |vs: &mut Values| {
+                let x = vs.input(0, from, known(&[3, 5]));
+                vec![map(vs, x, to, |vs, x| vs.arena.cast(Ty::of(to), x))]
+            };
+            check(&format!("{from} to {to}"), &make, std::slice::from_ref(&x), &[], (0.0, 0.0));
+        }
+    }
+}
+
+#[test]
+fn binary_operators_agree_with_the_evaluator() {
+    use BinaryOp::*;
+    let mut random = Random(3);
+    let pair = |op: BinaryOp, dtype: DType, a: &Array, b: &Array, tolerance: (f64, f64)| {
+        let make = |vs: &mut Values| {
+            let shape: Shape = known(a.shape());
+            let x = vs.input(0, dtype, shape.clone());
+            let y = vs.input(1, dtype, shape.clone());
+            let out = if op.is_comparison() { DType::Bool } else { dtype };
+            let f = vs.func(out, shape, |vs, i| {
+                let (x, y) = (vs.load(x, i), vs.load(y, i));
+                Ok(vs.arena.binary(op, x, y))
+            });
+            vec![f.unwrap()]
+        };
+        check(&format!("{op:?} of {dtype}"), &make, &[a.clone(), b.clone()], &[], tolerance);
+    };
+    let a = Array::from_f32(
+        vec![16],
+        &[1.0, -2.0, 3.5, -7.0, 6.0, 9.0, 0.0, 2.0, f32::NAN, 1.0, -3.0, 10.0, 0.5, 2.0, -2.0, 4.0],
+    );
+    let b = Array::from_f32(
+        vec![16],
+        &[2.0, 3.0, -2.0, 2.0, 3.0, -3.0, 2.0, 0.5, 1.0, f32::NAN, 3.0, 0.1, 0.5, -2.0, 3.0, 0.0],
+    );
+    let (a, b) = (a.unwrap(), b.unwrap());
+    for op in [Add, Sub, Mul, Min, Max, Pow, Eq, Ne, Lt, Le, Gt, Ge] {
+        pair(op, DType::Float32, &a, &b, (1e-9, 1e-5));
+    }
+    let nonzero = Array::from_f32(vec![4], &[2.0, -3.0, 0.75, 1e3]).unwrap();
+    let x = Array::from_f32(vec![4], &[7.5, 9.0, -0.8, -1e3]).unwrap();
+    for op in [Div, Rem, FloorMod] {
+        pair(op, DType::Float32, &x, &nonzero, (1e-6, 1e-6));
+    }
+    for (dtype, low) in
+        [(DType::Int32, -9), (DType::Int8, -9), (DType::Uint8, 0), (DType::Uint32, 0), (DType::Int64, -9)]
+    {
+        let (a, b) = (random.ints(dtype, &[3, 8], low, 9), random.ints(dtype, &[3, 8], low, 9));
+        for op in [Add, Mul, Div, Rem, FloorDiv, FloorMod, Min, Max, And, Or, Xor, Eq, Lt, Ge] {
+            pair(op, dtype, &a, &b, (0.0, 0.0));
+        }
+        let n = random.ints(dtype, &[3, 8], 0, 7);
+        pair(Shl, dtype, &a, &n, (0.0, 0.0));
+        pair(Shr, dtype, &a, &n, (0.0, 0.0));
+    }
+    let (a, b) = (random.ints(DType::Bool, &[9], 0, 1), random.ints(DType::Bool, &[9], 0, 1));
+    for op in [And, Or, Xor, Eq] {
+        pair(op, DType::Bool, &a, &b, (0.0, 0.0));
+    }
+}
+
+/// Softmax over the last axis of `[b, n]`, scaled by a constant.
+fn softmax(vs: &mut Values, shape: Shape) -> Vec<ValueId> {
+    let x = vs.input(0, DType::Float32, shape.clone());
+    let n = [shape[1].clone()];
+    let y = vs.func(DType::Float32, shape, |vs, i| {
+        let row = i[0];
+        let max = vs.fold(FoldOp::Max, &n, |vs, k| Ok(vs.load(x, &[row, k[0]])))?;
+        let e = |vs: &mut Values, j: ExprId| {
+            let x = vs.load(x, &[row, j]);
+            let d = vs.arena.sub(x, max);
+            vs.arena.unary(UnaryOp::Exp, d)
+        };
+        let sum = vs.fold(FoldOp::Sum, &n, |vs, k| Ok(e(vs, k[0])))?;
+        let top = e(vs, i[1]);
+        Ok(vs.arena.div(top, sum))
+    });
+    vec![y.unwrap()]
+}
+
+#[test]
+fn rows_agree_with_the_evaluator() {
+    let mut random = Random(11);
+    for n in [3usize, 4, 17, 64, 100, 1000] {
+        let x = random.array(&[5, n]);
+        check(
+            &format!("softmax of {n}"),
+            &|vs| softmax(vs, known(&[5, n])),
+            std::slice::from_ref(&x),
+            &[],
+            (1e-7, 1e-5),
+        );
+        let symbolic = |vs: &mut Values| softmax(vs, vec![Dim::sym("b"), Dim::sym("n")]);
+        check(&format!("softmax of n = {n}"), &symbolic, &[x], &[("b", 5), ("n", n as i64)], (1e-7, 1e-5));
+    }
+}
+
+#[test]
+fn folds_agree_with_the_evaluator() {
+    let mut random = Random(5);
+    let shapes: [[usize; 3]; 4] = [[2, 3, 8], [1, 40, 6], [3, 1, 7], [2, 17, 300]];
+    for shape in shapes {
+        let x = random.array(&shape);
+        for op in [FoldOp::Sum, FoldOp::Prod, FoldOp::Max, FoldOp::Min] {
+            for axes in [vec![0], vec![1], vec![2], vec![1, 2], vec![0, 1, 2]] {
+                let make = |vs: &mut Values| {
+                    let x = vs.input(0, DType::Float32, known(&shape));
+                    let keep: Vec<usize> = (0..3).filter(|a| !axes.contains(a)).collect();
+                    let out: Shape = keep.iter().map(|a| Dim::from(shape[*a])).collect();
+                    let over: Vec<Dim> = axes.iter().map(|a| Dim::from(shape[*a])).collect();
+                    let f = vs.func(DType::Float32, out, |vs, i| {
+                        vs.fold(op, &over, |vs, k| {
+                            let mut at = vec![ExprId(0); 3];
+                            for (n, a) in keep.iter().enumerate() {
+                                at[*a] = i[n];
+                            }
+                            for (n, a) in axes.iter().enumerate() {
+                                at[*a] = k[n];
+                            }
+                            Ok(vs.load(x, &at))
+                        })
+                    });
+                    vec![f.unwrap()]
+                };
+                let name = format!("{op:?} over {axes:?} of {shape:?}");
+                check(&name, &make, std::slice::from_ref(&x), &[], (5e-5, 1e-5));
+            }
+        }
+        for last in [false, true] {
+            for op in [FoldOp::ArgMax { last }, FoldOp::ArgMin { last }] {
+                let make = |vs: &mut Values| {
+                    let x = vs.input(0, DType::Int8, known(&shape));
+                    let f = vs.func(DType::Int32, known(&shape[..2]), |vs, i| {
+                        vs.fold(op, &[Dim::from(shape[2])], |vs, k| Ok(vs.load(x, &[i[0], i[1], k[0]])))
+                    });
+                    vec![f.unwrap()]
+                };
+                let x = random.ints(DType::Int8, &shape, -2, 2);
+                check(&format!("{op:?} of {shape:?}"), &make, &[x], &[], (0.0, 0.0));
+            }
+        }
+    }
+}
+
+#[test]
+fn views_agree_with_the_evaluator() {
+    let mut random = Random(2);
+    let x = random.array(&[4, 6, 8]);
+    // A transpose, a broadcast, a strided slice with a guard.
+    let make = |vs: &mut Values| {
+        let x = vs.input(0, DType::Float32, known(&[4, 6, 8]));
+        let turned = vs.func(DType::Float32, known(&[8, 4, 6]), |vs, i| Ok(vs.load(x, &[i[1], i[2], i[0]]))).unwrap();
+        let padded = vs
+            .func(DType::Float32, known(&[4, 10, 8]), |vs, i| {
+                let (one, six, zero) = (vs.arena.int(1), vs.arena.int(6), vs.arena.real(Ty::F32, 0.5));
+                let at = vs.arena.sub(i[1], one);
+                let nothing = vs.arena.int(0);
+                let (low, high) = (vs.arena.ge(at, nothing), vs.arena.lt(at, six));
+                let inside = vs.arena.and(low, high);
+                let v = vs.load(x, &[i[0], at, i[2]]);
+                Ok(vs.arena.select(inside, v, zero))
+            })
+            .unwrap();
+        let flat = vs
+            .func(DType::Float32, known(&[24, 8]), |vs, i| {
+                let six = vs.arena.int(6);
+                let (a, b) =
+                    (vs.arena.binary(BinaryOp::FloorDiv, i[0], six), vs.arena.binary(BinaryOp::FloorMod, i[0], six));
+                Ok(vs.load(x, &[a, b, i[1]]))
+            })
+            .unwrap();
+        let position = vs
+            .func(DType::Int32, known(&[4, 12]), |vs, i| {
+                let twelve = vs.arena.int(12);
+                let row = vs.arena.mul(i[0], twelve);
+                Ok(vs.arena.add(row, i[1]))
+            })
+            .unwrap();
+        vec![turned, padded, flat, position]
+    };
+    check("views", &make, &[x], &[], (0.0, 0.0));
+}
+
+#[test]
+fn arithmetic_that_leaves_32_bits_is_refused() {
+    let run = |data: [i64; 2]| {
+        let mut vs = Values::new();
+        let x = vs.input(0, DType::Int64, known(&[2]));
+        let f = map(&mut vs, x, DType::Int64, |vs, x| vs.arena.mul(x, x));
+        let x = Array::from_i64(vec![2], &data).unwrap();
+        super::testing::run(&mut vs, &[f], &[x], &Default::default(), Fusion::On, 0).overflow
+    };
+    assert!(!run([3, -46_340]));
+    assert!(run([3, 46_341]));
+}
+
+#[test]
+fn constants_that_are_no_numbers_survive() {
+    let make = |vs: &mut Values| {
+        let x = vs.input(0, DType::Float32, known(&[4]));
+        let each = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX];
+        each.iter()
+            .map(|c| {
+                map(vs, x, DType::Float32, |vs, x| {
+                    let c = vs.arena.constant(Scalar::f32(*c));
+                    vs.arena.add(x, c)
+                })
+            })
+            .collect()
+    };
+    check("constants", &make, &[Array::from_f32(vec![4], &[0.0, 1.0, -1.0, 2.0]).unwrap()], &[], (0.0, 0.0));
+}
