@@ -32,7 +32,8 @@ pub struct Shader {
     pub uses_dims: bool,
     /// Whether the last binding is the overflow flag, a u32 that is set where 64-bit integer arithmetic left 32 bits.
     pub overflow: bool,
-    pub workgroup_size: [u32; 3],
+    /// Invocations of a workgroup.
+    pub workgroup_size: u32,
     /// Bytes of workgroup memory.
     pub workgroup_storage: u32,
 }
@@ -83,7 +84,7 @@ fn pass(
         workgroups,
         uses_dims: g.uses_dims,
         overflow: g.used.overflow(),
-        workgroup_size,
+        workgroup_size: workgroup_size.iter().product(),
         workgroup_storage: g.shared_bytes,
     };
     let vectors = g.vector_buffers();

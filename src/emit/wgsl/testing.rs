@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::{Shader, emit_candidates};
-use crate::kernel::{Def, Fusion, Layout, ValueId, Values, fuse, reference, schedule};
+use crate::kernel::{AttentionAs, Def, Fusion, Layout, ValueId, Values, fuse, reference, schedule};
 use crate::plan::gpu_dtype;
 use crate::runtime::convert::convert;
 use crate::tensor::{Array, Bindings, DType, Sym};
@@ -134,7 +134,7 @@ pub(super) fn run(
     which: usize,
 ) -> Ran {
     let stored = fuse(values, outputs, fusion);
-    let scheduled = schedule(values, &stored, outputs);
+    let scheduled = schedule(values, &stored, outputs, AttentionAs::Three);
     let order: Vec<Sym> = dims.keys().cloned().collect();
     let mut shaders = vec![];
     for k in &scheduled.kernels {
