@@ -1,7 +1,7 @@
 //! Convolutions: Conv, ConvTranspose, ConvInteger, QLinearConv, DeformConv. Each is one fold of products over the kernel's
 //! taps, then the input channels of a group, with padding as a guard around the load of the input.
 
-use super::math::{binary, clamp_index, fold, quantized, scalar, scaled, tap, window, within};
+use super::math::{binary, clamp_index, fold, quantized, scalar, scaled, tap, untap, window, within};
 use super::{Cx, Lower};
 use crate::error::Result;
 use crate::graph::ops::conv::{Geometry, deform_attrs};
@@ -134,21 +134,7 @@ fn conv_transpose(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
             let mut at = vec![];
             let mut inside = vs.arena.constant(Scalar::bool(true));
             for (n, s) in g.window.0.iter().enumerate() {
-                // Shifted by a multiple of the stride, so that division never sees a negative number.
-                let step = Dim::from(s.stride);
-                let shift = s.span().ceil_div(&step);
-                let begin = vs.arena.dim(&s.begin.add(&shift.mul(&step)));
-                let t = vs.arena.add(i[n + 2], begin);
-                let t = scaled(vs, t, taps[n], -s.dilation);
-                let step = vs.arena.int(s.stride);
-                let rest = binary(vs, BinaryOp::FloorMod, t, step);
-                let zero = vs.arena.int(0);
-                let whole = binary(vs, BinaryOp::Eq, rest, zero);
-                let t = binary(vs, BinaryOp::FloorDiv, t, step);
-                let shift = vs.arena.dim(&shift);
-                let t = vs.arena.sub(t, shift);
-                let fits = within(vs, t, &s.size);
-                inside = vs.arena.and(inside, whole);
+                let (t, fits) = untap(vs, s, i[n + 2], taps[n]);
                 inside = vs.arena.and(inside, fits);
                 at.push(t);
             }

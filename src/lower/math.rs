@@ -167,6 +167,27 @@ pub(super) fn tap(vs: &mut Values, s: &Slide, out: ExprId, k: ExprId) -> ExprId 
     vs.arena.sub(at, begin)
 }
 
+/// The inverse of [`tap`]: which window writes output `out` with its tap `k` in a transposed convolution, of `s.size`
+/// windows, and whether there is one.
+pub(super) fn untap(vs: &mut Values, s: &Slide, out: ExprId, k: ExprId) -> (ExprId, ExprId) {
+    // Shifted by a multiple of the stride, so that division never sees a negative number.
+    let step = Dim::from(s.stride);
+    let shift = s.span().ceil_div(&step);
+    let begin = vs.arena.dim(&s.begin.add(&shift.mul(&step)));
+    let t = vs.arena.add(out, begin);
+    let t = scaled(vs, t, k, -s.dilation);
+    let step = vs.arena.int(s.stride);
+    let rest = binary(vs, BinaryOp::FloorMod, t, step);
+    let zero = vs.arena.int(0);
+    let whole = binary(vs, BinaryOp::Eq, rest, zero);
+    let t = binary(vs, BinaryOp::FloorDiv, t, step);
+    let shift = vs.arena.dim(&shift);
+    let at = vs.arena.sub(t, shift);
+    let fits = within(vs, at, &s.size);
+    let inside = vs.arena.and(whole, fits);
+    (at, inside)
+}
+
 /// The least and greatest value of an integer type of at most 32 bits.
 pub(super) fn limits(dtype: DType) -> Option<(f64, f64)> {
     let bits = i32::try_from(dtype.size() * 8).ok().filter(|b| *b <= 32 && dtype.is_int())?;

@@ -1,5 +1,6 @@
 //! Operators to the kernel IR: one file a family, one function an operator.
 
+mod attention;
 mod binary;
 mod conv;
 pub mod formula;
@@ -8,6 +9,7 @@ mod math;
 mod matmul;
 mod norm;
 mod pool;
+mod resize;
 #[cfg(test)]
 pub mod testing;
 mod unary;
@@ -38,6 +40,8 @@ const FAMILIES: &[&[(&str, Lower)]] = &[
     norm::ROWS,
     unary::ROWS,
     binary::ROWS,
+    attention::ROWS,
+    resize::ROWS,
 ];
 
 /// The lowering of the operator of that name.

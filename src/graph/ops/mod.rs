@@ -1,5 +1,6 @@
 //! The op table: one row an operator, kept with its family.
 
+pub mod attention;
 mod binary;
 mod control;
 pub mod conv;
@@ -7,6 +8,7 @@ pub mod einsum;
 mod matmul;
 mod norm;
 pub mod pool;
+pub mod resize;
 pub mod rules;
 mod unary;
 pub mod window;
@@ -51,4 +53,6 @@ static FAMILIES: &[&[Op]] = &[
     norm::ROWS,
     unary::ROWS,
     binary::ROWS,
+    attention::ROWS,
+    resize::ROWS,
 ];
