@@ -39,15 +39,16 @@ pub fn lower(
     let mut attrs = Attrs::default();
     for a in op.attrs {
         let value = given.iter().find(|(n, _)| *n == a.name).map(|(_, v)| v.clone());
-        let value = value.or(match a.default {
+        let default = match a.default {
             AttrDefault::Int(n) => Some(AttrValue::Int(n)),
             AttrDefault::Float(x) => Some(AttrValue::Float(x)),
             AttrDefault::Str(s) => Some(AttrValue::Str(s.into())),
             AttrDefault::Internal(n) => Some(AttrValue::Int(n)),
             AttrDefault::Absent | AttrDefault::Graph => None,
+            AttrDefault::Required if value.is_some() => None,
             AttrDefault::Required => return Err(Error::new(Kind::InvalidModel, format!("{name} needs {}", a.name))),
-        });
-        if let Some(v) = value {
+        };
+        if let Some(v) = value.or(default) {
             attrs.0.insert(a.name, v);
         }
     }
