@@ -88,8 +88,7 @@ fn attention(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let (past_k, past_v) = (cx.optional(4), cx.optional(5));
     let past = past_k.map(|p| cx.values.shape(p).to_vec());
     let h = Heads::new(cx.attrs(), &cx.shape(0)?, &cx.shape(1)?, &cx.shape(2)?, past.as_deref())?;
-    let mask =
-        Mask { values: cx.optional(3), causal: cx.attrs().flag("is_causal")?, lengths: cx.optional(6) };
+    let mask = Mask { values: cx.optional(3), causal: cx.attrs().flag("is_causal")?, lengths: cx.optional(6) };
     let softcap = f64::from(cx.attrs().float("softcap")?);
     let scale = match cx.attrs().get("scale") {
         Some(_) => Some(f64::from(cx.attrs().float("scale")?)),

@@ -100,13 +100,17 @@ fn coordinate(vs: &mut Values, attrs: &Attrs, r: &Resized, roi: Option<(ExprId, 
     let arena = &mut vs.arena;
     Ok(match mode {
         "half_pixel" => formula(arena, &list, |x| back(whole, x, 0.5) - 0.5),
-        "pytorch_half_pixel" => formula(arena, &list, |x| x[3].eq(1.0).select(x[0].number(-0.5), back(whole, x, 0.5) - 0.5)),
+        "pytorch_half_pixel" => {
+            formula(arena, &list, |x| x[3].eq(1.0).select(x[0].number(-0.5), back(whole, x, 0.5) - 0.5))
+        }
         "half_pixel_symmetric" => formula(arena, &list, |x| {
             let offset = x[1] * 0.5 * (x[0].number(1.0) - x[2] / x[3]);
             offset + (back(whole, x, 0.5) - 0.5)
         }),
         "asymmetric" => formula(arena, &list, |x| back(whole, x, 0.0)),
-        "align_corners" => formula(arena, &list, |x| x[3].eq(1.0).select(x[0].number(0.0), x[0] * (x[1] - 1.0) / (x[3] - 1.0))),
+        "align_corners" => {
+            formula(arena, &list, |x| x[3].eq(1.0).select(x[0].number(0.0), x[0] * (x[1] - 1.0) / (x[3] - 1.0)))
+        }
         "tf_crop_and_resize" => formula(arena, &list, |x| {
             let along = (x[7] - x[6]) * (x[1] - 1.0);
             x[6] * (x[1] - 1.0) + x[3].eq(1.0).select(along * 0.5, x[0] * along / (x[3] - 1.0))
@@ -123,7 +127,11 @@ enum Read {
     /// At the index in a table `[out]`.
     Table(ValueId),
     /// At the indices of a table `[out, taps]`, with the weights of another.
-    Taps { index: ValueId, weight: ValueId, taps: i64 },
+    Taps {
+        index: ValueId,
+        weight: ValueId,
+        taps: i64,
+    },
 }
 
 /// The whole factor by which a nearest-neighbour axis repeats or skips, where its coordinates come out as `⌊o / n⌋` or

@@ -1,8 +1,8 @@
 //! Resampling: Resize, Upsample, GridSample, AffineGrid, CenterCropPad, Col2Im.
 
+use super::Op;
 use super::rules::{self, absent, float, int, rank, row, string};
 use super::window::{Slide, spatial};
-use super::Op;
 use crate::error::{Error, Kind, Result};
 use crate::graph::infer::{Infer, Type};
 use crate::graph::{AttrValue, Attrs};
@@ -123,7 +123,9 @@ impl Resampling {
         for (n, axis) in axes.iter().enumerate() {
             let size = x[*axis].clone();
             let (out, scale) = match (scales, sizes) {
-                (Some(s), _) => (scaled(&size, s[n]).ok_or_else(|| bad(format!("scale {} of {size}", s[n])))?, Some(s[n])),
+                (Some(s), _) => {
+                    (scaled(&size, s[n]).ok_or_else(|| bad(format!("scale {} of {size}", s[n])))?, Some(s[n]))
+                }
                 (None, Some(s)) => (s[n].clone(), None),
                 (None, None) => (size.clone(), None),
             };
