@@ -5,6 +5,7 @@
 mod fold;
 mod loops;
 mod math;
+mod program;
 mod value;
 mod vector;
 mod writer;
@@ -76,6 +77,7 @@ fn pass(
     let mut g = Gen::new(values, dim_order, vectors);
     let (workgroups, workgroup_size) = match &kernel.form {
         Form::Loops | Form::Contract(_) => loops::write(&mut g, kernel, TOGETHER)?,
+        Form::Program(body) => program::write(&mut g, kernel, body)?,
         other => return Err(Error::new(Kind::Internal, format!("no WGSL for {other:?}"))),
     };
     let shader = Shader {

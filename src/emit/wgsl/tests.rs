@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::testing::{Random, check};
-use crate::kernel::{BinaryOp, ExprId, FoldOp, Fusion, Scalar, Ty, UnaryOp, ValueId, Values};
+use crate::kernel::{BinaryOp, ExprId, FoldOp, Fusion, Node, Scalar, Stmt, Ty, UnaryOp, ValueId, Values};
 use crate::tensor::{Array, DType, Dim, Shape};
 
 fn known(shape: &[usize]) -> Shape {
@@ -297,4 +297,68 @@ fn constants_that_are_no_numbers_survive() {
             .collect()
     };
     check("constants", &make, &[Array::from_f32(vec![4], &[0.0, 1.0, -1.0, 2.0]).unwrap()], &[], (0.0, 0.0));
+}
+
+#[test]
+fn programs_agree_with_the_evaluator() {
+    let mut random = Random(21);
+    let x = random.array(&[3, 20]);
+    // Sorts each row in place (insertion sort), then counts what is positive: loops, conditions, reads of own stores.
+    let make = |vs: &mut Values| {
+        let x = vs.input(0, DType::Float32, known(&[3, 20]));
+        let out = vec![(DType::Float32, known(&[3, 20])), (DType::Int64, known(&[3]))];
+        vs.program(out, |vs, out| {
+            let a = &mut vs.arena;
+            let (rows, columns, again) = (a.axis(Dim::from(3)), a.axis(Dim::from(20)), a.axis(Dim::from(20)));
+            let (r, c, d) = (a.axis_expr(rows), a.axis_expr(columns), a.axis_expr(again));
+            let (at, held, count) = (a.var(), a.var(), a.var());
+            let (zero, one) = (a.int(0), a.int(1));
+            let (ev, eh) = (a.add_node(Node::Var(at, Ty::I32)), a.add_node(Node::Var(held, Ty::F32)));
+            let before = a.sub(ev, one);
+            let clamped = a.binary(BinaryOp::Max, before, zero);
+            let left = vs.load(out[0], &[r, clamped]);
+            let a = &mut vs.arena;
+            let (further, low) = (a.binary(BinaryOp::Gt, ev, zero), a.real(Ty::F32, -1e9));
+            let before_it = a.select(further, left, low);
+            let condition = a.binary(BinaryOp::Gt, before_it, eh);
+            let first = vs.load(x, &[r, c]);
+            let sorted = vs.load(out[0], &[r, d]);
+            let a = &mut vs.arena;
+            let none = a.real(Ty::F32, 0.0);
+            let positive = a.binary(BinaryOp::Gt, sorted, none);
+            let (nil, step) = (a.constant(Scalar::int(Ty::I64, 0)), a.constant(Scalar::int(Ty::I64, 1)));
+            let en = a.add_node(Node::Var(count, Ty::I64));
+            let more = a.add(en, step);
+            let body = vec![
+                Stmt::For {
+                    axis: columns,
+                    body: vec![
+                        Stmt::Set { var: at, ty: Ty::I32, to: c },
+                        Stmt::Set { var: held, ty: Ty::F32, to: first },
+                        Stmt::While {
+                            condition,
+                            body: vec![
+                                Stmt::Store { value: out[0], index: vec![r, ev], to: left },
+                                Stmt::Set { var: at, ty: Ty::I32, to: before },
+                            ],
+                        },
+                        Stmt::Store { value: out[0], index: vec![r, ev], to: eh },
+                    ],
+                },
+                Stmt::Set { var: count, ty: Ty::I64, to: nil },
+                Stmt::For {
+                    axis: again,
+                    body: vec![Stmt::If {
+                        condition: positive,
+                        then: vec![Stmt::Set { var: count, ty: Ty::I64, to: more }],
+                        otherwise: vec![],
+                    }],
+                },
+                Stmt::Store { value: out[1], index: vec![r], to: en },
+            ];
+            Ok((vec![rows], body))
+        })
+        .unwrap()
+    };
+    check("insertion sort", &make, &[x], &[], (0.0, 0.0));
 }

@@ -46,7 +46,6 @@ pub(super) struct Access {
     pub wide: bool,
     /// Accesses of one element.
     pub single: bool,
-    pub wrote_single: bool,
 }
 
 /// Writes one shader.
@@ -274,15 +273,13 @@ impl<'a> Gen<'a> {
         a.written |= access.written;
         a.wide |= access.wide;
         a.single |= access.single;
-        a.wrote_single |= access.single && access.written;
         Ok(format!("b{at}"))
     }
 
-    /// Which buffers may be declared as `vec4`: read-only ones with aligned accesses whose single accesses stay inside
-    /// whole vectors, and written ones that are only accessed four at a time.
+    /// Which buffers may be declared as `vec4`: read-only ones with aligned accesses (every binding's size is a multiple
+    /// of 16 bytes), and written ones that are only accessed four at a time.
     pub(super) fn vector_buffers(&self) -> HashSet<ValueId> {
-        let whole = |v: ValueId| crate::tensor::numel(self.values.shape(v)).div_exact(&Dim::from(4)).is_some();
-        let fits = |(v, a): &&(ValueId, Access)| a.wide && (!a.single || (!a.written && whole(*v)));
+        let fits = |(_, a): &&(ValueId, Access)| a.wide && (!a.single || !a.written);
         self.buffers.iter().filter(fits).map(|(v, _)| *v).collect()
     }
 
