@@ -45,6 +45,17 @@ pub enum Default {
 pub struct Attrs(pub BTreeMap<&'static str, AttrValue>);
 
 impl Attrs {
+    /// The attributes of a node of that operator where none is given.
+    pub fn defaults(op: &super::ops::Op) -> Attrs {
+        let value = |default: Default| match default {
+            Default::Int(n) | Default::Internal(n) => Some(AttrValue::Int(n)),
+            Default::Float(x) => Some(AttrValue::Float(x)),
+            Default::Str(s) => Some(AttrValue::Str(s.to_owned())),
+            Default::Absent | Default::Required | Default::Graph => None,
+        };
+        Attrs(op.attrs.iter().filter_map(|a| Some((a.name, value(a.default)?))).collect())
+    }
+
     pub fn get(&self, name: &str) -> Option<&AttrValue> {
         self.0.get(name)
     }

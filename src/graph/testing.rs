@@ -8,7 +8,6 @@
 //! output z
 //! ```
 
-use super::attrs::Default as Declared;
 use super::{AttrValue, Attrs, Graph, Node, Value, ValueId, infer, ops};
 use crate::tensor::{Array, DType, Dim, Shape};
 
@@ -96,16 +95,7 @@ fn parse_node(g: &mut Graph, left: &str, right: &str) -> Node {
     let (name, rest) = right.split_once('(').expect("OP(…)");
     let (inputs, attrs) = rest.split_once(')').expect("OP(…)");
     let op = ops::find(name).unwrap_or_else(|| panic!("no operator {name}"));
-    let mut given = Attrs::default();
-    for declared in op.attrs {
-        let v = match declared.default {
-            Declared::Int(n) | Declared::Internal(n) => AttrValue::Int(n),
-            Declared::Float(x) => AttrValue::Float(x),
-            Declared::Str(s) => AttrValue::Str(s.to_owned()),
-            _ => continue,
-        };
-        given.0.insert(declared.name, v);
-    }
+    let mut given = Attrs::defaults(op);
     // Lists have commas of their own.
     let inner = attrs.trim().trim_start_matches('{').trim_end_matches('}');
     for part in inner.split(", ").fold(Vec::<String>::new(), |mut all, part| {

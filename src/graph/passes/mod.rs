@@ -1,1 +1,46 @@
-//! Rewrites of the graph: folding, dead code, common subexpressions, pattern fusion.
+//! Rewrites of the graph: folding, dead code, common subexpressions, pattern fusion. Each keeps the names at the interface
+//! and leaves a graph with inferred types.
+
+mod batch_norm;
+mod bias;
+mod common;
+mod dead;
+mod edit;
+mod fold;
+mod identity;
+mod inline;
+mod projections;
+
+pub use batch_norm::batch_norm;
+pub use bias::bias;
+pub use common::common_subexpressions;
+pub use dead::dead_code;
+pub use fold::{Evaluate, fold};
+pub use identity::identities;
+pub use inline::inline_ifs;
+pub use projections::projections;
+
+use super::Graph;
+use super::infer::infer;
+use crate::error::Result;
+
+/// Infers types and applies every pass, in an order in which each finds what the ones before it leave. `evaluate` computes
+/// constants.
+pub fn simplify(graph: &mut Graph, evaluate: &dyn Evaluate) -> Result<()> {
+    infer(graph)?;
+    while inline_ifs(graph)? {
+        infer(graph)?;
+    }
+    dead_code(graph);
+    identities(graph);
+    common_subexpressions(graph);
+    fold(graph, evaluate)?;
+    batch_norm(graph)?;
+    bias(graph)?;
+    projections(graph)?;
+    identities(graph);
+    common_subexpressions(graph);
+    fold(graph, evaluate)?;
+    dead_code(graph);
+    Ok(())
+}

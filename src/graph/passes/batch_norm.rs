@@ -1,0 +1,170 @@
+//! BatchNormalization behind a convolution or matrix product with constant weights goes into the weights.
+//!
+//! With s = scale / √(variance + ε), normalizing W·x + b gives (s·W)·x + ((b − mean)·s + bias). The new weights are written
+//! as nodes over constants, which constant folding computes.
+
+use super::edit::{Adder, insert, producers, uses};
+use crate::error::Result;
+use crate::graph::infer::infer;
+use crate::graph::{AttrValue, Graph, Node, ValueId};
+use crate::tensor::known;
+use std::collections::HashMap;
+
+/// Folds normalizations into Conv, ConvTranspose and Gemm. Types must have been inferred, and are afterwards.
+pub fn batch_norm(g: &mut Graph) -> Result<()> {
+    let made = producers(g);
+    let uses = uses(g);
+    let mut added = vec![];
+    let mut removed = vec![];
+    for i in 0..g.nodes.len() {
+        if let Some(p) = matches(g, &g.nodes[i], &made, &uses) {
+            added.push((p, rewrite(g, p, i)?));
+            removed.push(i);
+        }
+    }
+    if removed.is_empty() {
+        return Ok(());
+    }
+    // The product computes what the normalization did.
+    for i in &removed {
+        g.nodes[*i].inputs.clear();
+        g.nodes[*i].outputs.clear();
+    }
+    insert(g, added);
+    g.nodes.retain(|n| n.op.name != "BatchNormalization" || !n.outputs.is_empty());
+    infer(g)
+}
+
+fn constant(g: &Graph, v: Option<&Option<ValueId>>) -> bool {
+    v.copied().flatten().is_some_and(|v| g.value(v).constant.is_some())
+}
+
+/// The position of the product that the normalization `node` can go into.
+fn matches(
+    g: &Graph,
+    node: &Node,
+    made: &HashMap<ValueId, usize>,
+    uses: &HashMap<ValueId, usize>,
+) -> Option<usize> {
+    let inference = node.attrs.flag("training_mode").is_ok_and(|t| !t);
+    let first_only = node.outputs.iter().skip(1).all(Option::is_none);
+    let known_parameters = (1..5).all(|i| constant(g, node.inputs.get(i)));
+    if node.op.name != "BatchNormalization" || !inference || !first_only || !known_parameters {
+        return None;
+    }
+    let x = node.inputs.first().copied().flatten().filter(|x| uses.get(x) == Some(&1))?;
+    let product = *made.get(&x)?;
+    let p = &g.nodes[product];
+    let dtype = |n: &Node, i: usize| n.inputs.get(i).copied().flatten().and_then(|v| g.value(v).dtype);
+    if (1..5).any(|i| dtype(node, i) != dtype(p, 1)) {
+        return None;
+    }
+    let bias_known = p.inputs.get(2).is_none_or(|b| b.is_none() || constant(g, Some(b)));
+    if !constant(g, p.inputs.get(1)) || !bias_known {
+        return None;
+    }
+    let fits = match p.op.name {
+        "Conv" => true,
+        // With groups the weights hold the channels of all groups in two axes.
+        "ConvTranspose" => p.attrs.int("group") == Ok(1),
+        "Gemm" => match p.inputs.get(2).copied().flatten() {
+            None => true,
+            Some(c) => g.value(c).shape.as_ref().is_some_and(|s| s.len() <= 1),
+        },
+        _ => false,
+    };
+    fits.then_some(product)
+}
+
+/// Rewrites the product at `p` to compute what the normalization at `n` gives. Returns the nodes of its new weights.
+fn rewrite(g: &mut Graph, p: usize, n: usize) -> Result<Vec<Node>> {
+    let (product, norm) = (g.nodes[p].clone(), g.nodes[n].clone());
+    let input = |node: &Node, i: usize| node.inputs.get(i).copied().flatten();
+    let [scale, bias, mean, variance] = [1, 2, 3, 4].map(|i| input(&norm, i));
+    let (Some(scale), Some(bias), Some(mean), Some(variance), Some(weight)) =
+        (scale, bias, mean, variance, input(&product, 1))
+    else {
+        return Ok(vec![]);
+    };
+    let dtype = g.value(variance).dtype.unwrap_or(crate::tensor::DType::Float32);
+    let rank = g.value(weight).shape.as_ref().map_or(0, Vec::len);
+    // The axis of the weights that counts the channels of the result.
+    let axis = match product.op.name {
+        "Conv" => 0,
+        "Gemm" => usize::from(!product.attrs.flag("transB")?),
+        _ => 1,
+    };
+    let mut column = vec![1i64; rank];
+    column[axis] = -1;
+    let epsilon = norm.attrs.float("epsilon")?;
+    let beta = if product.op.name == "Gemm" { product.attrs.float("beta")? } else { 1.0 };
+    let mut add = Adder::new(g, &norm.name);
+    let epsilon = add.scalar("epsilon", dtype, f64::from(epsilon))?;
+    let spread = add.op("Add", "variance_epsilon", &[variance, epsilon], &[])?;
+    let deviation = add.op("Sqrt", "deviation", &[spread], &[])?;
+    let factor = add.op("Div", "factor", &[scale, deviation], &[])?;
+    let column = add.ints("column", &column)?;
+    let factors = add.op("Reshape", "factors", &[factor, column], &[])?;
+    let weights = add.op("Mul", "weight", &[weight, factors], &[])?;
+    let offset = match input(&product, 2) {
+        Some(b) if beta == 1.0 => add.op("Sub", "offset", &[b, mean], &[])?,
+        Some(b) => {
+            let beta = add.scalar("beta", dtype, f64::from(beta))?;
+            let b = add.op("Mul", "scaled_bias", &[b, beta], &[])?;
+            add.op("Sub", "offset", &[b, mean], &[])?
+        }
+        None => add.op("Neg", "offset", &[mean], &[])?,
+    };
+    let scaled = add.op("Mul", "scaled_offset", &[offset, factor], &[])?;
+    let biases = add.op("Add", "bias", &[scaled, bias], &[])?;
+    let nodes = add.nodes;
+    let product = &mut g.nodes[p];
+    product.inputs = vec![product.inputs[0], Some(weights), Some(biases)];
+    product.outputs = vec![norm.outputs.first().copied().flatten()];
+    if product.op.name == "Gemm" {
+        product.attrs.0.insert("beta", AttrValue::Float(1.0));
+    }
+    Ok(nodes)
+}
+
+/// Whether a value is a constant of that shape.
+pub(super) fn is_constant_of(g: &Graph, v: ValueId, fits: impl Fn(&[usize]) -> bool) -> bool {
+    let value = g.value(v);
+    value.constant.is_some() && value.shape.as_deref().and_then(known).is_some_and(|s| fits(&s))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::testing::graph;
+
+    #[test]
+    fn goes_into_the_weights() {
+        let mut g = graph(
+            "input x: float32[n, 3, 8, 8]
+             w = float32[4, 3, 1, 1] [1]
+             s = float32[4] [1, 2, 3, 4]
+             b = float32[4] [5, 6, 7, 8]
+             c = Conv(x, w)
+             y = BatchNormalization(c, s, b, s, s)
+             z = Relu(y)
+             output z",
+        );
+        batch_norm(&mut g).unwrap();
+        insta::assert_snapshot!(g.to_string(), @"");
+    }
+
+    #[test]
+    fn stays_where_the_product_is_read_elsewhere() {
+        let text = "input x: float32[n, 3, 8, 8]
+             w = float32[4, 3, 1, 1] [1]
+             s = float32[4] [1, 2, 3, 4]
+             c = Conv(x, w)
+             y = BatchNormalization(c, s, s, s, s)
+             output y
+             output c";
+        let mut g = graph(text);
+        batch_norm(&mut g).unwrap();
+        assert_eq!(g.to_string(), graph(text).to_string());
+    }
+}
