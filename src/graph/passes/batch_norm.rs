@@ -40,12 +40,7 @@ fn constant(g: &Graph, v: Option<&Option<ValueId>>) -> bool {
 }
 
 /// The position of the product that the normalization `node` can go into.
-fn matches(
-    g: &Graph,
-    node: &Node,
-    made: &HashMap<ValueId, usize>,
-    uses: &HashMap<ValueId, usize>,
-) -> Option<usize> {
+fn matches(g: &Graph, node: &Node, made: &HashMap<ValueId, usize>, uses: &HashMap<ValueId, usize>) -> Option<usize> {
     let inference = node.attrs.flag("training_mode").is_ok_and(|t| !t);
     let first_only = node.outputs.iter().skip(1).all(Option::is_none);
     let known_parameters = (1..5).all(|i| constant(g, node.inputs.get(i)));

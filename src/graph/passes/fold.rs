@@ -48,10 +48,12 @@ pub fn fold(g: &mut Graph, evaluate: &dyn Evaluate) -> Result<bool> {
         }
         for (v, array) in batch.into_iter().zip(results) {
             let value = g.value_mut(v);
-            if value.dtype != Some(array.dtype()) || value.shape.as_deref().and_then(known).as_deref() != Some(array.shape())
+            if value.dtype != Some(array.dtype())
+                || value.shape.as_deref().and_then(known).as_deref() != Some(array.shape())
             {
-                return Err(Error::new(Kind::Internal, "constant folding gives another type than was inferred")
-                    .at(&value.name));
+                return Err(
+                    Error::new(Kind::Internal, "constant folding gives another type than was inferred").at(&value.name)
+                );
             }
             value.constant = Some(array);
         }
@@ -123,12 +125,7 @@ fn grows(g: &Graph, made: &HashMap<ValueId, usize>, v: ValueId) -> bool {
 }
 
 /// The results in groups that share no node, joined up to [`BATCH`].
-fn batches(
-    g: &Graph,
-    made: &HashMap<ValueId, usize>,
-    chosen: &[bool],
-    wanted: &[ValueId],
-) -> Vec<Vec<ValueId>> {
+fn batches(g: &Graph, made: &HashMap<ValueId, usize>, chosen: &[bool], wanted: &[ValueId]) -> Vec<Vec<ValueId>> {
     // The group of a node is the smallest node that it is connected with.
     let mut group: Vec<usize> = (0..g.nodes.len()).collect();
     fn root(group: &mut [usize], mut i: usize) -> usize {
@@ -191,8 +188,7 @@ fn subgraph(g: &Graph, made: &HashMap<ValueId, usize>, chosen: &[bool], results:
         };
         let (inputs, outputs) = (each(&node.inputs), each(&node.outputs));
         let Node { op, name, attrs, .. } = &g.nodes[i];
-        let copy =
-            Node { op, name: name.clone(), attrs: attrs.clone(), inputs, outputs, bodies: vec![] };
+        let copy = Node { op, name: name.clone(), attrs: attrs.clone(), inputs, outputs, bodies: vec![] };
         part.nodes.push(copy);
     }
     for v in results {

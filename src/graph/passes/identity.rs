@@ -32,7 +32,9 @@ pub fn identities(g: &mut Graph) {
     replace(g, &pairs);
     if !pairs.is_empty() {
         let gone = |v: &Option<ValueId>| v.is_none_or(|v| pairs.contains_key(&v) || !uses.contains_key(&v));
-        g.nodes.retain(|n| !n.outputs.first().copied().flatten().is_some_and(|v| pairs.contains_key(&v)) || !n.outputs.iter().all(gone));
+        g.nodes.retain(|n| {
+            !n.outputs.first().copied().flatten().is_some_and(|v| pairs.contains_key(&v)) || !n.outputs.iter().all(gone)
+        });
     }
 }
 

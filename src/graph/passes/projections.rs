@@ -25,7 +25,8 @@ pub fn projections(g: &mut Graph) -> Result<()> {
     let uses = uses(g);
     for at in 0..g.nodes.len() {
         let node = &g.nodes[at];
-        let ("MatMul", [Some(x), Some(weight)], [Some(out)]) = (node.op.name, &node.inputs[..], &node.outputs[..]) else {
+        let ("MatMul", [Some(x), Some(weight)], [Some(out)]) = (node.op.name, &node.inputs[..], &node.outputs[..])
+        else {
             continue;
         };
         let (x, weight, out) = (*x, *weight, *out);
