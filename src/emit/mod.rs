@@ -1,3 +1,4 @@
-//! Kernels as code: the only place that writes for a target.
+//! Kernels as code: the only places that write for a target.
 
+pub mod wasm;
 pub mod wgsl;

@@ -2,5 +2,7 @@
 //! devices themselves. Uses plan, tensor, trust and error only.
 
 pub mod convert;
+#[cfg(all(feature = "cli", not(target_arch = "wasm32")))]
+pub mod cpu;
 pub mod signature;
 pub mod weights;

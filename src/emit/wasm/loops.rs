@@ -1,0 +1,144 @@
+//! Plain loops: the kernel's axes, the innermost four lanes wide where that pays.
+
+use super::writer::{Bind, Count, Writer, internal};
+use crate::error::Result;
+use crate::kernel::{Axis, Kernel, Store, Ty};
+use wasm_encoder::ValType;
+
+impl Writer<'_> {
+    /// Writes the loops of a kernel.
+    pub(super) fn loops(&mut self, kernel: &Kernel) -> Result<()> {
+        self.count_uses(kernel.stores.iter().flat_map(|s| [s.index, s.to]));
+        let split = self.split_axis(&kernel.axes);
+        let Some((inner, outer)) = kernel.axes.split_last() else {
+            return self.only_first_part(|g| g.stores(&kernel.stores));
+        };
+        let (inner, stores) = (*inner, &kernel.stores[..]);
+        self.over(outer, split, &mut |g| g.innermost(inner, split == Some(inner), stores))
+    }
+
+    fn stores(&mut self, stores: &[Store]) -> Result<()> {
+        stores.iter().try_for_each(|s| self.store(s.value, s.index, s.to))
+    }
+
+    /// Runs `f` in the first part only: what there is to do cannot be split.
+    pub(super) fn only_first_part(&mut self, f: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let Some((part, _)) = self.parts else { return f(self) };
+        let code = self.framed(super::writer::FrameKind::Branch, f)?;
+        self.i().local_get(part).i32_eqz().if_(wasm_encoder::BlockType::Empty);
+        self.append(&code);
+        self.i().end();
+        Ok(())
+    }
+
+    /// The axis that threads share: the outermost with enough indices, or the longest.
+    pub(super) fn split_axis(&self, axes: &[Axis]) -> Option<Axis> {
+        self.parts?;
+        let arena = &self.values.arena;
+        let least = |a: &Axis| arena.extent(*a).range(&arena.ranges);
+        let enough = axes.iter().find(|a| least(a).min >= 16).copied();
+        enough.or_else(|| axes.iter().rev().max_by_key(|a| (least(a).max.min(64), least(a).min)).copied())
+    }
+
+    /// The range of an axis: all of it, or this thread's share in whole multiples of `unit`.
+    pub(super) fn range(&mut self, axis: Axis, shared: bool, unit: i32) -> Result<(Count, Count)> {
+        let end = self.extent(axis)?;
+        let Some((part, parts)) = self.parts.filter(|_| shared) else { return Ok((Count::Known(0), end)) };
+        let (units, from, to) = (self.local(ValType::I32), self.local(ValType::I32), self.local(ValType::I32));
+        self.count(end);
+        self.i().i32_const(unit - 1).i32_add().i32_const(unit).i32_div_u().local_set(units);
+        for (l, next) in [(from, 0), (to, 1)] {
+            self.i().local_get(units).local_get(part).i32_const(next).i32_add().i32_mul();
+            self.i().local_get(parts).i32_div_u().i32_const(unit).i32_mul().local_set(l);
+        }
+        if unit > 1 {
+            self.i().local_get(to);
+            self.count(end);
+            self.i().local_get(to);
+            self.count(end);
+            self.i().i32_lt_s().select().local_set(to);
+        }
+        Ok((Count::Local(from), Count::Local(to)))
+    }
+
+    /// Runs `f` for every index of `axes`, of which threads share `split`.
+    pub(super) fn over(
+        &mut self,
+        axes: &[Axis],
+        split: Option<Axis>,
+        f: &mut dyn FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let Some((a, rest)) = axes.split_first() else { return f(self) };
+        let shared = split == Some(*a);
+        if self.values.arena.extent(*a).is(1) && !shared {
+            return self.bound(*a, Bind { base: None, add: 0 }, |g| g.over(rest, split, f));
+        }
+        let (start, end) = self.range(*a, shared, 1)?;
+        let index = self.local(ValType::I32);
+        self.count(start);
+        self.i().local_set(index);
+        let runs = !(shared && self.parts.is_some()) && self.runs(*a);
+        self.for_loop(*a, index, end, 1, runs, |g| g.over(rest, split, f))
+    }
+
+    /// The innermost loop over stores.
+    fn innermost(&mut self, axis: Axis, shared: bool, stores: &[Store]) -> Result<()> {
+        let wide = self.wide(axis, stores)?;
+        let (start, end) = self.range(axis, shared, 4)?;
+        let index = self.local(ValType::I32);
+        self.count(start);
+        self.i().local_set(index);
+        let mut rest = true;
+        let surely = matches!(end, Count::Known(n) if n > 0);
+        if wide {
+            let (stop, runs) = match (start, end) {
+                (Count::Known(0), _) => self.round_down(end, 4, 0)?,
+                // A share starts at a multiple of 4 and ends at one or at the axis's end.
+                _ => self.round_down(end, 4, 0).map(|(stop, _)| (stop, false))?,
+            };
+            rest = stop != Some(end);
+            if let Some(stop) = stop {
+                let old = self.lane_axis.replace(axis);
+                let r = self.for_loop(axis, index, stop, 4, runs, |g| {
+                    for s in stores {
+                        let linear = g.linear(s.index)?;
+                        let offset = g.address(s.value, &linear)?;
+                        g.lanes(s.to)?;
+                        g.store_lanes_at(g.values.dtype(s.value), offset)?;
+                    }
+                    Ok(())
+                });
+                self.lane_axis = old;
+                r?;
+            }
+        }
+        if rest {
+            self.for_loop(axis, index, end, 1, surely, |g| g.stores(stores))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the stores go four lanes at a time along `axis`.
+    fn wide(&mut self, axis: Axis, stores: &[Store]) -> Result<bool> {
+        let most = self.values.arena.extent(axis).range(&self.values.arena.ranges).max;
+        if most < 4 {
+            return Ok(false);
+        }
+        let (mut wide, mut single) = (0, 0);
+        for s in stores {
+            if matches!(self.values.arena.ty(s.to), Ty::F64 | Ty::I64 | Ty::U64) {
+                return Ok(false);
+            }
+            if self.values.ty(s.value) != self.values.arena.ty(s.to) {
+                return Err(internal("a store of another type than the value's"));
+            }
+            if self.stride(s.index, axis).is_none_or(|d| !d.is(1)) {
+                return Ok(false);
+            }
+            let fit = self.fit(s.to, axis);
+            wide += fit.wide + 1;
+            single += fit.single;
+        }
+        Ok(single == 0 || wide > 2 * single)
+    }
+}
