@@ -80,16 +80,17 @@ impl CpuModule {
     }
 
     fn outside(at: u32, len: usize) -> Error {
-        Error::new(Kind::InvalidPackage, format!("bytes {at}..{} lie outside the memory of model.wasm", at as usize + len))
+        Error::new(
+            Kind::InvalidPackage,
+            format!("bytes {at}..{} lie outside the memory of model.wasm", at as usize + len),
+        )
     }
 
     /// Copies bytes into memory.
     pub fn write(&mut self, at: u32, bytes: &[u8]) -> Result<()> {
         match &self.memory {
             Lies::Own(m) => match self.parts.first_mut() {
-                Some(p) => {
-                    m.write(&mut p.store, at as usize, bytes).map_err(|_| CpuModule::outside(at, bytes.len()))
-                }
+                Some(p) => m.write(&mut p.store, at as usize, bytes).map_err(|_| CpuModule::outside(at, bytes.len())),
                 None => Err(CpuModule::outside(at, bytes.len())),
             },
             Lies::Shared(m) => {
@@ -155,8 +156,7 @@ impl CpuModule {
             [only] => vec![f(only, 0, parts)],
             all => std::thread::scope(|scope| {
                 let f = &f;
-                let started: Vec<_> =
-                    (0i32..).zip(all).map(|(i, p)| scope.spawn(move || f(p, i, parts))).collect();
+                let started: Vec<_> = (0i32..).zip(all).map(|(i, p)| scope.spawn(move || f(p, i, parts))).collect();
                 started.into_iter().map(|t| t.join().unwrap_or_else(|_| lost())).collect()
             }),
         };

@@ -2,7 +2,9 @@
 
 use super::{Memory, Variant, emit, zeros_needed};
 use crate::kernel::reference::evaluate;
-use crate::kernel::{BinaryOp, Def, ExprId, FoldOp, Fusion, Schedule, Stmt, Ty, UnaryOp, ValueId, Values, fuse, schedule};
+use crate::kernel::{
+    BinaryOp, Def, ExprId, FoldOp, Fusion, Schedule, Stmt, Ty, UnaryOp, ValueId, Values, fuse, schedule,
+};
 use crate::runtime::cpu::CpuModule;
 use crate::tensor::{Array, Bindings, DType, Dim, DimRange, Sym};
 
@@ -211,9 +213,7 @@ fn binary_operators() {
             map2(&format!("{op:?} of {d}"), &samples(d, 34), d, 0.0, 0.0, |v, a, b| v.arena.binary(*op, a, b));
         }
         for op in compare {
-            map2(&format!("{op:?} of {d}"), &samples(d, 34), DType::Bool, 0.0, 0.0, |v, a, b| {
-                v.arena.binary(op, a, b)
-            });
+            map2(&format!("{op:?} of {d}"), &samples(d, 34), DType::Bool, 0.0, 0.0, |v, a, b| v.arena.binary(op, a, b));
         }
     }
     for op in [And, Or, Xor, Eq, Ne] {
@@ -353,16 +353,10 @@ fn folds_of_every_operator() {
             let out = if position { DType::Int32 } else { d };
             let mut v = Values::new();
             let a = v.input(0, d, dims(&[5, 77]));
-            let rows = v
-                .func(out, dims(&[5]), |v, i| {
-                    v.fold(op, &dims(&[77]), |v, k| Ok(v.load(a, &[i[0], k[0]])))
-                })
-                .unwrap();
-            let columns = v
-                .func(out, dims(&[77]), |v, i| {
-                    v.fold(op, &dims(&[5]), |v, k| Ok(v.load(a, &[k[0], i[0]])))
-                })
-                .unwrap();
+            let rows =
+                v.func(out, dims(&[5]), |v, i| v.fold(op, &dims(&[77]), |v, k| Ok(v.load(a, &[i[0], k[0]])))).unwrap();
+            let columns =
+                v.func(out, dims(&[77]), |v, i| v.fold(op, &dims(&[5]), |v, k| Ok(v.load(a, &[k[0], i[0]])))).unwrap();
             check(&format!("{op:?} of {d}"), &v, &[rows, columns], &[x], &Bindings::new(), 1e-5, 1e-5);
         }
     }
@@ -455,7 +449,15 @@ fn depthwise_convolution() {
                 Ok(v.arena.binary(BinaryOp::Min, e, hi))
             })
             .unwrap();
-        check(&format!("{c} channels, stride {stride}"), &v, &[y], &[floats(&[2, c, 9, 10], 2)], &Bindings::new(), 1e-5, 1e-5);
+        check(
+            &format!("{c} channels, stride {stride}"),
+            &v,
+            &[y],
+            &[floats(&[2, c, 9, 10], 2)],
+            &Bindings::new(),
+            1e-5,
+            1e-5,
+        );
     }
 }
 
@@ -516,11 +518,8 @@ fn matrix_products() {
         for constant in [true, false] {
             let mut v = Values::new();
             let a = v.input(0, DType::Float32, dims(&[m, k]));
-            let b = if constant {
-                v.constant_array(floats(&[k, n], 4))
-            } else {
-                v.input(1, DType::Float32, dims(&[k, n]))
-            };
+            let b =
+                if constant { v.constant_array(floats(&[k, n], 4)) } else { v.input(1, DType::Float32, dims(&[k, n])) };
             let bias = v.constant_array(floats(&[n], 6));
             let y = v
                 .func(DType::Float32, dims(&[m, n]), |v, i| {
