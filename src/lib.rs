@@ -2,8 +2,6 @@
 //!
 //! The way of a model, and what each module may use, stands in `ARCHITECTURE.md`.
 
-#[cfg(feature = "compiler")]
-pub mod emit;
 pub mod error;
 pub mod plan;
 pub mod runtime;

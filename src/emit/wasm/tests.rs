@@ -2,7 +2,7 @@
 
 use super::{Memory, Variant, emit, zeros_needed};
 use crate::kernel::reference::evaluate;
-use crate::kernel::{
+use crate::kernel::{AttentionAs,
     BinaryOp, Def, ExprId, FoldOp, Fusion, Schedule, Stmt, Ty, UnaryOp, ValueId, Values, fuse, schedule,
 };
 use crate::runtime::cpu::CpuModule;
@@ -83,7 +83,7 @@ fn check(name: &str, values: &Values, outputs: &[ValueId], inputs: &[Array], dim
     for fusion in [Fusion::On, Fusion::Off] {
         let mut v = values.clone();
         let stored = fuse(&mut v, outputs, fusion);
-        let s = schedule(&mut v, &stored, outputs);
+        let s = schedule(&mut v, &stored, outputs, AttentionAs::Three);
         for variant in [Variant::Simd, Variant::Relaxed, Variant::Threads] {
             let got = run(&v, &s, variant, inputs, dims);
             for (o, g) in outputs.iter().zip(&got) {
@@ -551,7 +551,7 @@ fn a_run_can_be_stopped() {
     let y = v.func(DType::Float32, dims(&[8]), |v, i| Ok(v.load(x, i))).unwrap();
     let z = v.func(DType::Float32, dims(&[8]), |v, i| Ok(v.load(y, i))).unwrap();
     let stored = fuse(&mut v, &[y, z], Fusion::Off);
-    let s = schedule(&mut v, &stored, &[y, z]);
+    let s = schedule(&mut v, &stored, &[y, z], AttentionAs::Three);
     for variant in [Variant::Simd, Variant::Threads] {
         let laid = lay_out(&v, &s, variant);
         let mut host = CpuModule::new(&laid.wasm, laid.memory.bytes, 2).unwrap();
