@@ -2,8 +2,8 @@
 
 use super::{Memory, Variant, emit, zeros_needed};
 use crate::kernel::reference::evaluate;
-use crate::kernel::{AttentionAs,
-    BinaryOp, Def, ExprId, FoldOp, Fusion, Schedule, Stmt, Ty, UnaryOp, ValueId, Values, fuse, schedule,
+use crate::kernel::{
+    AttentionAs, BinaryOp, Def, ExprId, FoldOp, Fusion, Schedule, Stmt, Ty, UnaryOp, ValueId, Values, fuse, schedule,
 };
 use crate::runtime::cpu::CpuModule;
 use crate::tensor::{Array, Bindings, DType, Dim, DimRange, Sym};
