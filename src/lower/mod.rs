@@ -2,14 +2,20 @@
 
 mod attention;
 mod binary;
+mod cast;
 mod conv;
 pub mod formula;
+mod generate;
 pub mod map;
 mod math;
 mod matmul;
+mod movement;
 mod norm;
 mod pool;
 mod resize;
+mod reduce;
+mod shape;
+mod softmax;
 #[cfg(test)]
 pub mod testing;
 mod unary;
@@ -42,6 +48,12 @@ const FAMILIES: &[&[(&str, Lower)]] = &[
     binary::ROWS,
     attention::ROWS,
     resize::ROWS,
+    cast::ROWS,
+    reduce::ROWS,
+    softmax::ROWS,
+    shape::ROWS,
+    movement::ROWS,
+    generate::ROWS,
 ];
 
 /// The lowering of the operator of that name.

@@ -3,13 +3,19 @@
 pub mod attention;
 mod binary;
 mod control;
+pub mod cast;
 pub mod conv;
 pub mod einsum;
+pub mod generate;
 mod matmul;
+pub mod movement;
 mod norm;
 pub mod pool;
 pub mod resize;
+pub mod reduce;
 pub mod rules;
+pub mod shape;
+mod softmax;
 mod unary;
 pub mod window;
 
@@ -55,4 +61,10 @@ static FAMILIES: &[&[Op]] = &[
     binary::ROWS,
     attention::ROWS,
     resize::ROWS,
+    cast::ROWS,
+    reduce::ROWS,
+    softmax::ROWS,
+    shape::ROWS,
+    movement::ROWS,
+    generate::ROWS,
 ];

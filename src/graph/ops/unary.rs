@@ -45,7 +45,7 @@ pub(super) const ROWS: &[Op] = &[
     row("Log", &[6], (1, 1), &[], same),
     row("Mish", &[18], (1, 1), &[], same),
     row("Neg", &[6], (1, 1), &[], negative),
-    row("Not", &[1], (1, 1), &[], same),
+    row("Not", &[1], (1, 1), &[], not),
     row("PRelu", &[7], (2, 2), &[], prelu),
     row("Reciprocal", &[6], (1, 1), &[], same),
     row("Relu", &[6], (1, 1), &[], same),
@@ -73,6 +73,10 @@ fn elementwise(i: &Infer<'_>, f: impl Fn(&Dim) -> Option<Dim>) -> Result<Vec<Typ
 
 fn identity(i: &Infer<'_>) -> Result<Vec<Type>> {
     elementwise(i, |d| Some(d.clone()))
+}
+
+fn not(i: &Infer<'_>) -> Result<Vec<Type>> {
+    elementwise(i, |d| d.known().map(|n| Dim::from(i64::from(n == 0))))
 }
 
 fn negative(i: &Infer<'_>) -> Result<Vec<Type>> {

@@ -1,0 +1,48 @@
+//! Conversions between data types (ai.onnx).
+//!
+//! Cast CastLike
+
+use super::Op;
+use super::rules::{int, required, row};
+use crate::error::{Error, Kind, Result};
+use crate::graph::attrs::{AttrValue, Attrs};
+use crate::graph::infer::{Infer, Type};
+use crate::tensor::DType;
+
+pub(super) const ROWS: &[Op] = &[
+    row(
+        "Cast",
+        &[6, 19],
+        (1, 1),
+        &[int("saturate", 1), required("to"), super::rules::string("round_mode", "up")],
+        |i| cast(i, dtype(i.attrs, "to")?),
+    ),
+    row("CastLike", &[15, 19], (2, 2), &[int("saturate", 1), super::rules::string("round_mode", "up")], |i| {
+        cast(i, i.dtype(1)?)
+    }),
+];
+
+/// The data type that an attribute names.
+pub fn dtype(attrs: &Attrs, name: &str) -> Result<DType> {
+    let number = match attrs.get(name) {
+        Some(AttrValue::Type(d)) => return Ok(*d),
+        Some(AttrValue::Int(n)) => *n,
+        _ => return Err(Error::new(Kind::InvalidModel, format!("attribute \"{name}\" is not a data type"))),
+    };
+    i32::try_from(number).ok().and_then(DType::from_onnx).ok_or_else(|| {
+        Error::new(Kind::UnsupportedType, format!("attribute \"{name}\" names data type {number} of TensorProto"))
+    })
+}
+
+fn cast(i: &Infer<'_>, to: DType) -> Result<Vec<Type>> {
+    let t = i.input(0)?;
+    let fits = |n: i64| match to {
+        DType::Int64 => true,
+        DType::Int32 => i32::try_from(n).is_ok(),
+        DType::Bool => n == 0 || n == 1,
+        _ => false,
+    };
+    // Symbolic dims fit into 32 bits; known ones are looked at.
+    let content = i.content(0).filter(|c| c.iter().all(|d| d.known().map_or(to.is_int() && to.size() >= 4, fits)));
+    Ok(vec![i.with_content(to, t.shape.clone(), content)])
+}

@@ -1,0 +1,238 @@
+//! Parts of tensors put together, cut out, repeated, rearranged: index maps.
+
+use super::map::operand;
+use super::math::clamp_index;
+use super::{Cx, Lower};
+use crate::error::Result;
+use crate::graph::ops::movement::{cuts, pads};
+use crate::graph::ops::rules::axis;
+use crate::kernel::{BinaryOp, ExprId, Scalar, Ty, ValueId, Values};
+use crate::tensor::Dim;
+
+pub(super) const ROWS: &[(&str, Lower)] = &[
+    ("Concat", concat),
+    ("DepthToSpace", depth_to_space),
+    ("Pad", pad),
+    ("ReverseSequence", reverse_sequence),
+    ("Slice", slice),
+    ("SpaceToDepth", space_to_depth),
+    ("Split", split),
+    ("Tile", tile),
+];
+
+/// Which input an element comes from is decided by nested selects along the axis.
+fn concat(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let inputs = (0..cx.input_count()).map(|n| cx.input(n)).collect::<Result<Vec<_>>>()?;
+    let at = axis(cx.attrs().int("axis")?, cx.shape(0)?.len())?;
+    let inputs: Vec<ValueId> = inputs.into_iter().filter(|v| !cx.values.shape(*v)[at].is(0)).collect();
+    let (dtype, _) = cx.output(0)?;
+    cx.func(|vs, i| {
+        let mut ends = vec![Dim::from(0)];
+        for v in &inputs {
+            ends.push(ends[ends.len() - 1].add(&vs.shape(*v)[at]));
+        }
+        let mut all = None;
+        for (n, v) in inputs.iter().enumerate().rev() {
+            let mut index = i.to_vec();
+            let start = vs.arena.dim(&ends[n]);
+            index[at] = vs.arena.sub(i[at], start);
+            let x = vs.load(*v, &index);
+            all = Some(match all {
+                None => x,
+                Some(rest) => {
+                    let end = vs.arena.dim(&ends[n + 1]);
+                    let here = vs.arena.lt(i[at], end);
+                    vs.arena.select(here, x, rest)
+                }
+            });
+        }
+        Ok(all.unwrap_or_else(|| vs.arena.constant(Scalar::int(Ty::of(dtype), 0))))
+    })
+}
+
+fn split(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let (x, shape) = (cx.input(0)?, cx.shape(0)?);
+    let at = axis(cx.attrs().int("axis")?, shape.len())?;
+    // Sizes of outputs that are not named are only known from the input.
+    let sizes = if cx.optional(1).is_some() { Some(cx.content(1)?) } else { None };
+    let parts = match cx.attrs().get("num_outputs") {
+        Some(_) => cx.attrs().int("num_outputs")?,
+        None => i64::try_from(cx.node.outputs.len()).unwrap_or(i64::MAX),
+    };
+    let each = shape[at].ceil_div(&Dim::from(parts));
+    let mut all = vec![];
+    let mut start = Dim::from(0);
+    for n in 0..cx.node.outputs.len() {
+        if cx.wants(n) {
+            let (dtype, shape) = cx.output(n)?;
+            all.push(cx.values.func(dtype, shape, |vs, i| {
+                let mut index = i.to_vec();
+                let start = vs.arena.dim(&start);
+                index[at] = vs.arena.add(i[at], start);
+                Ok(vs.load(x, &index))
+            })?);
+        } else {
+            all.push(x);
+        }
+        start = start.add(sizes.as_ref().and_then(|s| s.get(n)).unwrap_or(&each));
+    }
+    Ok(all)
+}
+
+fn ints(cx: &Cx<'_>, i: usize) -> Result<Option<Vec<i64>>> {
+    Ok(match cx.optional(i) {
+        Some(_) => Some(cx.content(i)?.iter().filter_map(Dim::known).collect()),
+        None => None,
+    })
+}
+
+fn slice(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let x = cx.input(0)?;
+    let (axes, steps) = (ints(cx, 3)?, ints(cx, 4)?);
+    let cuts = cuts(&cx.shape(0)?, &cx.content(1)?, &cx.content(2)?, axes.as_deref(), steps.as_deref())?;
+    cx.func(|vs, i| {
+        let mut index = vec![];
+        for (cut, i) in cuts.iter().zip(i) {
+            let (start, step) = (vs.arena.dim(&cut.start), vs.arena.int(cut.step));
+            let offset = vs.arena.mul(*i, step);
+            index.push(vs.arena.add(offset, start));
+        }
+        Ok(vs.load(x, &index))
+    })
+}
+
+fn pad(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let (x, shape, value, (dtype, _)) = (cx.input(0)?, cx.shape(0)?, cx.optional(2), cx.output(0)?);
+    let axes = ints(cx, 3)?;
+    let pads = pads(&shape, &cx.content(1)?, axes.as_deref())?;
+    let mode = cx.attrs().str("mode")?.to_owned();
+    cx.func(|vs, i| {
+        let mut index = vec![];
+        let mut inside = vs.arena.constant(Scalar::bool(true));
+        for (n, (begin, end)) in pads.iter().enumerate() {
+            let shift = vs.arena.dim(begin);
+            let at = vs.arena.sub(i[n], shift);
+            let none = |d: &Dim| d.known().is_some_and(|n| n <= 0);
+            if mode == "constant" {
+                if !none(begin) {
+                    let zero = vs.arena.int(0);
+                    let low = vs.arena.ge(at, zero);
+                    inside = vs.arena.and(inside, low);
+                }
+                if !none(end) {
+                    let size = vs.arena.dim(&shape[n]);
+                    let high = vs.arena.lt(at, size);
+                    inside = vs.arena.and(inside, high);
+                }
+                index.push(at);
+            } else if none(begin) && none(end) {
+                index.push(at);
+            } else {
+                index.push(outside(vs, &mode, at, &shape[n], begin, end));
+            }
+        }
+        let element = vs.load(x, &index);
+        if mode != "constant" {
+            return Ok(element);
+        }
+        let zero = vs.arena.int(0);
+        let other = match value {
+            Some(v) => {
+                let at = vec![zero; vs.shape(v).len()];
+                operand(vs, v, &at)
+            }
+            None => vs.arena.constant(Scalar::int(Ty::of(dtype), 0)),
+        };
+        Ok(vs.arena.select(inside, element, other))
+    })
+}
+
+/// The element that stands for one outside of an axis.
+fn outside(vs: &mut Values, mode: &str, at: ExprId, d: &Dim, begin: &Dim, end: &Dim) -> ExprId {
+    let size = vs.arena.dim(d);
+    match mode {
+        "edge" => clamp_index(vs, at, d),
+        "wrap" => vs.arena.binary(BinaryOp::FloorMod, at, size),
+        // "reflect": the edge is not repeated.
+        _ if d.is(1) => vs.arena.int(0),
+        _ => {
+            let zero = vs.arena.int(0);
+            let twice = vs.arena.dim(&d.sub(&Dim::from(1)).mul(&Dim::from(2)));
+            let once = |p: &Dim| d.known().zip(p.known()).is_none_or(|(d, p)| p < d);
+            let near = if once(begin) && once(end) {
+                let mirrored = vs.arena.sub(zero, at);
+                vs.arena.binary(BinaryOp::Max, at, mirrored)
+            } else {
+                vs.arena.binary(BinaryOp::FloorMod, at, twice)
+            };
+            let far = vs.arena.sub(twice, near);
+            vs.arena.binary(BinaryOp::Min, near, far)
+        }
+    }
+}
+
+fn tile(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let (x, shape) = (cx.input(0)?, cx.shape(0)?);
+    cx.func(|vs, i| {
+        let mut index = vec![];
+        for (i, d) in i.iter().zip(&shape) {
+            let d = vs.arena.dim(d);
+            index.push(vs.arena.binary(BinaryOp::FloorMod, *i, d));
+        }
+        Ok(vs.load(x, &index))
+    })
+}
+
+/// `⌊x / n⌋` and `x mod n`.
+fn divided(vs: &mut Values, x: ExprId, n: ExprId) -> (ExprId, ExprId) {
+    (vs.arena.binary(BinaryOp::FloorDiv, x, n), vs.arena.binary(BinaryOp::FloorMod, x, n))
+}
+
+fn joined(vs: &mut Values, q: ExprId, n: ExprId, r: ExprId) -> ExprId {
+    let q = vs.arena.mul(q, n);
+    vs.arena.add(q, r)
+}
+
+fn depth_to_space(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let (x, size, (_, out)) = (cx.input(0)?, cx.attrs().int("blocksize")?, cx.output(0)?);
+    let columns_first = cx.attrs().str("mode")? == "CRD";
+    cx.func(|vs, i| {
+        let b = vs.arena.int(size);
+        let ((h, y), (w, x_in)) = (divided(vs, i[2], b), divided(vs, i[3], b));
+        let block = joined(vs, y, b, x_in);
+        let (channels, square) = (vs.arena.dim(&out[1]), vs.arena.int(size * size));
+        let c = if columns_first { joined(vs, i[1], square, block) } else { joined(vs, block, channels, i[1]) };
+        Ok(vs.load(x, &[i[0], c, h, w]))
+    })
+}
+
+fn space_to_depth(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let (x, size, shape) = (cx.input(0)?, cx.attrs().int("blocksize")?, cx.shape(0)?);
+    cx.func(|vs, i| {
+        let (b, channels) = (vs.arena.int(size), vs.arena.dim(&shape[1]));
+        let (block, c) = divided(vs, i[1], channels);
+        let (y, x_in) = divided(vs, block, b);
+        let (h, w) = (joined(vs, i[2], b, y), joined(vs, i[3], b, x_in));
+        Ok(vs.load(x, &[i[0], c, h, w]))
+    })
+}
+
+/// The first `lengths[batch]` elements along the time axis in reverse order.
+fn reverse_sequence(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let (x, lengths, shape) = (cx.input(0)?, cx.input(1)?, cx.shape(0)?);
+    let batch = axis(cx.attrs().int("batch_axis")?, shape.len())?;
+    let time = axis(cx.attrs().int("time_axis")?, shape.len())?;
+    cx.func(|vs, i| {
+        let n = vs.load(lengths, &[i[batch]]);
+        let n = vs.arena.cast(Ty::I32, n);
+        let one = vs.arena.int(1);
+        let last = vs.arena.sub(n, one);
+        let back = vs.arena.sub(last, i[time]);
+        let within = vs.arena.lt(i[time], n);
+        let mut index = i.to_vec();
+        let at = vs.arena.select(within, back, i[time]);
+        // Lengths come from outside.
+        index[time] = clamp_index(vs, at, &shape[time]);
+        Ok(vs.load(x, &index))
+    })
+}
