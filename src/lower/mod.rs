@@ -12,8 +12,8 @@ mod matmul;
 mod movement;
 mod norm;
 mod pool;
-mod resize;
 mod reduce;
+mod resize;
 mod shape;
 mod softmax;
 #[cfg(test)]

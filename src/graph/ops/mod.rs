@@ -2,8 +2,8 @@
 
 pub mod attention;
 mod binary;
-mod control;
 pub mod cast;
+mod control;
 pub mod conv;
 pub mod einsum;
 pub mod generate;
@@ -11,8 +11,8 @@ mod matmul;
 pub mod movement;
 mod norm;
 pub mod pool;
-pub mod resize;
 pub mod reduce;
+pub mod resize;
 pub mod rules;
 pub mod shape;
 mod softmax;
