@@ -1,0 +1,42 @@
+// What a model needs of a device.
+import type { Bound } from "./runtime.js";
+import type { DataLocation, Tensor } from "./tensor.js";
+
+export type DeviceKind = "webgpu" | "wasm";
+
+/** The device that runs a model. */
+export interface DeviceInfo {
+  readonly kind: DeviceKind;
+  /** What the browser tells of the GPU. */
+  readonly adapter?: string;
+  /** The variant of model.wasm. */
+  readonly variant?: "simd128" | "relaxed-simd" | "relaxed-simd + threads";
+  readonly threads: number;
+}
+
+/** Bytes that a model takes on its device. */
+export interface Memory {
+  readonly weights: number;
+  readonly activations: number;
+  readonly total: number;
+}
+
+/** What a run gave. */
+export interface RunResult {
+  readonly outputs: readonly Tensor[];
+  /** Milliseconds that the device took, where that is known. */
+  readonly deviceMs: number;
+}
+
+export type OutputLocation = Exclude<DataLocation, "none">;
+
+export interface Device {
+  readonly info: DeviceInfo;
+  readonly memory: Memory;
+  /** Puts proved bytes of a pack in their places. The buffer is the device's from now on. */
+  write(pack: number, bytes: Uint8Array, offset: number): void | Promise<void>;
+  /** Settles when everything but the weights is ready. */
+  ready(): Promise<void>;
+  run(inputs: readonly Tensor[], bound: Bound, locations: readonly OutputLocation[], signal?: AbortSignal): Promise<RunResult>;
+  dispose(): void;
+}

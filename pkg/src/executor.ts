@@ -1,0 +1,225 @@
+// Where model.wasm runs: in this thread, in a worker, or in several workers over one shared memory.
+import { NearsideError, aborted, toError } from "./errors.js";
+import { ABORT, Host, type Job, type Write, outOfMemory, readAll, writeAll } from "./host.js";
+import type { Answer, Request } from "./messages.js";
+
+/** What a run gave. */
+export interface Done {
+  readonly reads: readonly ArrayBuffer[];
+  /** Milliseconds of computation. */
+  readonly ms: number;
+  /** Whether the run was aborted. */
+  readonly stopped: boolean;
+}
+
+/** Runs model.wasm somewhere. */
+export interface Executor {
+  readonly threads: number;
+  /** Puts weights into the memory. The buffers may be taken away from the caller. */
+  write(writes: readonly Write[]): void;
+  /** Runs once; `signal` ends it between two kernels. */
+  run(job: Job, signal?: AbortSignal): Promise<Done>;
+  /** Frees the memory and ends the workers. */
+  dispose(): void;
+}
+
+const isMainThread = () => typeof window !== "undefined" && typeof Worker !== "undefined";
+
+/** Starts a single-threaded model.wasm: in a worker when this is a window, else here. */
+export async function startSingle(module: WebAssembly.Module, kernels: number): Promise<Executor> {
+  if (!isMainThread()) return new Here(await Host.start(module), kernels);
+  const worker = new Remote();
+  try {
+    await worker.call({ op: "start", id: worker.id(), module, memory: undefined });
+  } catch (thrown) {
+    worker.end();
+    throw thrown;
+  }
+  return new Single(worker, kernels);
+}
+
+/** Starts `threads` workers over one shared memory of so many bytes. */
+export async function startThreads(module: WebAssembly.Module, bytes: number, threads: number): Promise<Executor> {
+  const pages = Math.ceil(bytes / 65536);
+  let memory: WebAssembly.Memory;
+  try {
+    memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+  } catch (cause) {
+    throw outOfMemory(cause);
+  }
+  const workers = Array.from({ length: threads }, () => new Remote());
+  try {
+    await Promise.all(workers.map((w) => w.call({ op: "start", id: w.id(), module, memory })));
+  } catch (thrown) {
+    for (const w of workers) w.end();
+    throw thrown;
+  }
+  return new Threads(workers, memory);
+}
+
+/** A worker and the calls that it has not answered. */
+class Remote {
+  readonly #worker: Worker;
+  readonly #calls = new Map<number, { resolve: (done: Done) => void; reject: (error: NearsideError) => void }>();
+  #next = 0;
+  #dead: NearsideError | undefined;
+
+  constructor() {
+    this.#worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "nearside" });
+    this.#worker.onmessage = ({ data }: MessageEvent<Answer>) => {
+      const call = this.#calls.get(data.id);
+      this.#calls.delete(data.id);
+      if ("error" in data) call?.reject(toError(data.error));
+      else call?.resolve(data);
+    };
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      const help = "allow workers of this origin (Content-Security-Policy: worker-src 'self')";
+      this.#die(new NearsideError("device-lost", `the worker ended: ${event.message || "it did not load"}`, { help }));
+    };
+    this.#worker.onmessageerror = () => this.#die(new NearsideError("internal", "a message to the worker was lost"));
+  }
+
+  id(): number {
+    return this.#next++;
+  }
+
+  send(request: Request, transfer: Transferable[] = []): void {
+    this.#worker.postMessage(request, transfer);
+  }
+
+  call(request: Request & { readonly id: number }, transfer: Transferable[] = []): Promise<Done> {
+    if (this.#dead) return Promise.reject(this.#dead);
+    return new Promise((resolve, reject) => {
+      this.#calls.set(request.id, { resolve, reject });
+      this.send(request, transfer);
+    });
+  }
+
+  #die(error: NearsideError): void {
+    this.#dead = error;
+    for (const call of this.#calls.values()) call.reject(error);
+    this.#calls.clear();
+  }
+
+  end(): void {
+    this.#worker.terminate();
+    this.#die(new NearsideError("disposed", "the model was disposed"));
+  }
+}
+
+/** Buffers that may go to a worker, each once. */
+function owned(writes: readonly Write[]): ArrayBuffer[] {
+  const all = new Set<ArrayBuffer>();
+  for (const { bytes } of writes) if (bytes.buffer instanceof ArrayBuffer) all.add(bytes.buffer);
+  return [...all];
+}
+
+/** `work`, with `stop` called where `signal` is aborted meanwhile; a run that stopped is an error. */
+async function stoppable(work: Promise<Done>, stop: () => void, signal: AbortSignal | undefined): Promise<Done> {
+  signal?.addEventListener("abort", stop, { once: true });
+  try {
+    const done = await work;
+    if (done.stopped) throw aborted(signal?.reason);
+    return done;
+  } finally {
+    signal?.removeEventListener("abort", stop);
+  }
+}
+
+class Single implements Executor {
+  readonly threads = 1;
+  constructor(
+    readonly worker: Remote,
+    readonly kernels: number,
+  ) {}
+
+  write(writes: readonly Write[]): void {
+    this.worker.send({ op: "write", writes }, owned(writes));
+  }
+
+  run(job: Job, signal?: AbortSignal): Promise<Done> {
+    const { worker } = this;
+    const kernels = signal ? this.kernels : 0;
+    const work = worker.call({ op: "run", id: worker.id(), job, part: 0, parts: 1, kernels });
+    return stoppable(work, () => worker.send({ op: "stop" }), signal);
+  }
+
+  dispose(): void {
+    this.worker.end();
+  }
+}
+
+class Threads implements Executor {
+  readonly threads: number;
+  readonly #abort: Int32Array;
+  constructor(
+    readonly workers: readonly Remote[],
+    readonly memory: WebAssembly.Memory,
+  ) {
+    this.threads = workers.length;
+    this.#abort = new Int32Array(memory.buffer, ABORT, 1);
+  }
+
+  write(writes: readonly Write[]): void {
+    writeAll(this.memory, writes);
+  }
+
+  run(job: Job, signal?: AbortSignal): Promise<Done> {
+    Atomics.store(this.#abort, 0, 0);
+    return stoppable(this.#all(job), () => Atomics.store(this.#abort, 0, 1), signal);
+  }
+
+  async #all(job: Job): Promise<Done> {
+    writeAll(this.memory, job.writes);
+    const parts = this.workers.length;
+    const none: Job = { writes: [], reads: [] };
+    try {
+      const all = this.workers.map((w, part) => w.call({ op: "run", id: w.id(), job: none, part, parts, kernels: 0 }));
+      const done = await Promise.all(all);
+      const stopped = done.some((d) => d.stopped);
+      return { reads: stopped ? [] : readAll(this.memory, job.reads), ms: Math.max(...done.map((d) => d.ms)), stopped };
+    } catch (cause) {
+      // The other threads wait for the one that failed, and would for ever.
+      this.dispose();
+      throw new NearsideError("device-lost", `a thread failed: ${toError(cause).what}`, { cause });
+    }
+  }
+
+  dispose(): void {
+    for (const w of this.workers) w.end();
+  }
+}
+
+class Here implements Executor {
+  readonly threads = 1;
+  #host: Host | undefined;
+  constructor(
+    host: Host,
+    readonly kernels: number,
+  ) {
+    this.#host = host;
+  }
+
+  write(writes: readonly Write[]): void {
+    this.#used().write(writes);
+  }
+
+  async run(job: Job, signal?: AbortSignal): Promise<Done> {
+    const host = this.#used();
+    const begin = performance.now();
+    host.write(job.writes);
+    const finished = signal ? await host.runInSlices(this.kernels, () => signal.aborted) : host.run(0, 1);
+    if (!finished) throw aborted(signal?.reason);
+    return { reads: host.read(job.reads), ms: performance.now() - begin, stopped: false };
+  }
+
+  dispose(): void {
+    this.#host = undefined;
+  }
+
+  #used(): Host {
+    if (!this.#host) throw new NearsideError("disposed", "the model was disposed");
+    return this.#host;
+  }
+}

@@ -1,0 +1,17 @@
+// What the main thread and a worker that hosts model.wasm say to each other.
+import type { PlainError } from "./errors.js";
+import type { Job, Write } from "./host.js";
+
+/**
+ * A request; its answer carries the same `id`. Writes are not answered: their errors come with the next run. A run with
+ * `kernels` goes kernel by kernel and heeds `stop`; with 0 it goes straight through.
+ */
+export type Request =
+  | { readonly op: "start"; readonly id: number; readonly module: WebAssembly.Module; readonly memory: WebAssembly.Memory | undefined }
+  | { readonly op: "write"; readonly writes: readonly Write[] }
+  | { readonly op: "run"; readonly id: number; readonly job: Job; readonly part: number; readonly parts: number; readonly kernels: number }
+  | { readonly op: "stop" };
+
+export type Answer =
+  | { readonly id: number; readonly reads: readonly ArrayBuffer[]; readonly ms: number; readonly stopped: boolean }
+  | { readonly id: number; readonly error: PlainError };

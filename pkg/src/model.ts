@@ -1,0 +1,178 @@
+// A loaded model.
+import type { CacheStats } from "./cache.js";
+import type { DeviceInfo, DeviceKind, Memory, OutputLocation } from "./device.js";
+import { type ErrorCode, NearsideError, aborted, throwIfAborted, toError } from "./errors.js";
+import { type LoadTimes, type Origin, type Started, startDevice } from "./start.js";
+import { Queue } from "./queue.js";
+import { type Signature, guard } from "./runtime.js";
+import { Tensor } from "./tensor.js";
+
+/** A device that was not taken, and why. */
+export interface Refused {
+  readonly device: DeviceKind;
+  readonly code: ErrorCode;
+  readonly reason: string;
+}
+
+export interface RunOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Where outputs are left, for all or by name. On the GPU they can be fed to another model without a copy to the CPU. */
+  readonly outputs?: OutputLocation | { readonly [name: string]: OutputLocation };
+}
+
+/** Figures of a model. Bytes and milliseconds. */
+export interface Stats {
+  readonly device: DeviceInfo;
+  readonly memory: Memory;
+  readonly cache: CacheStats;
+  /** Bytes of the package that were read. */
+  readonly bytes: number;
+  readonly load: Readonly<LoadTimes>;
+  /** Runs that finished. */
+  readonly runs: number;
+  /** The last run, from the call to the outputs, and the device's own part of it. */
+  readonly lastRun: { readonly ms: number; readonly deviceMs: number } | undefined;
+  /** How often a lost device was replaced. */
+  readonly recoveries: number;
+  readonly refused: readonly Refused[];
+}
+
+const statsOf = ({ device, cache, bytes, times }: Started) => ({ device: device.info, memory: device.memory, cache, bytes, load: times });
+
+/** A lost device is replaced this often for one call. */
+const RECOVERIES = 2;
+
+export class Model<
+  Feeds extends { readonly [name: string]: Tensor } = Record<string, Tensor>,
+  Results extends { readonly [name: string]: Tensor } = Record<string, Tensor>,
+> {
+  /** Inputs, outputs and symbolic dims. */
+  readonly signature: Signature;
+  readonly #origin: Origin;
+  readonly #refused: readonly Refused[];
+  readonly #queue = new Queue();
+  readonly #ended = new AbortController();
+  #started: Started | undefined;
+  #runs = 0;
+  #recoveries = 0;
+  #last: Stats["lastRun"];
+  #stats: Pick<Stats, "device" | "memory" | "cache" | "bytes" | "load">;
+
+  /** Use `load`. */
+  constructor(origin: Origin, started: Started, refused: readonly Refused[]) {
+    this.#origin = origin;
+    this.#started = started;
+    this.#refused = refused;
+    this.signature = origin.signature;
+    this.#stats = statsOf(started);
+  }
+
+  /** The device that runs this model. */
+  get device(): DeviceInfo {
+    return this.#stats.device;
+  }
+
+  /** Runs the model. Calls from many tasks are taken in the order in which they came. */
+  async run(feeds: Feeds, options: RunOptions = {}): Promise<Results> {
+    const begin = performance.now();
+    this.#alive();
+    throwIfAborted(options.signal);
+    const inputs = this.#inputs(feeds);
+    const bound = guard(() => this.#origin.plan.bind(inputs.map((t) => t.dims)), this.signature.name);
+    const locations = this.#locations(options.outputs);
+    return this.#queue.run(async () => {
+      const { outputs, deviceMs } = await this.#recovering(options.signal, (started) =>
+        started.device.run(inputs, bound, locations, options.signal),
+      );
+      this.#runs++;
+      this.#last = { ms: performance.now() - begin, deviceMs };
+      const named = this.signature.outputs.map((port, i) => [port.name, outputs[i]] as const);
+      return Object.fromEntries(named) as unknown as Results;
+    }, options.signal);
+  }
+
+  stats(): Stats {
+    return {
+      ...this.#stats,
+      runs: this.#runs,
+      lastRun: this.#last,
+      recoveries: this.#recoveries,
+      refused: this.#refused,
+    };
+  }
+
+  /** Frees everything; runs under way end with the code `disposed`. Calling it again does nothing. */
+  dispose(): void {
+    if (this.#ended.signal.aborted) return;
+    this.#ended.abort();
+    this.#started?.device.dispose();
+    this.#started = undefined;
+    this.#origin.plan.free();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #alive(): void {
+    if (this.#ended.signal.aborted) {
+      throw new NearsideError("disposed", "the model was disposed", { place: this.signature.name, help: "load it again" });
+    }
+  }
+
+  async #recovering<T>(signal: AbortSignal | undefined, work: (started: Started) => Promise<T>): Promise<T> {
+    for (let attempt = 0; ; attempt++) {
+      this.#alive();
+      try {
+        this.#started ??= await this.#restart(signal);
+        this.#alive();
+        return await work(this.#started);
+      } catch (thrown) {
+        this.#alive();
+        if (signal?.aborted) throw aborted(signal.reason);
+        const error = toError(thrown, this.signature.name);
+        if (error.code !== "device-lost" || attempt >= RECOVERIES) throw error;
+        this.#started?.device.dispose();
+        this.#started = undefined;
+      }
+    }
+  }
+
+  async #restart(signal: AbortSignal | undefined): Promise<Started> {
+    const ends = signal ? AbortSignal.any([signal, this.#ended.signal]) : this.#ended.signal;
+    const started = await startDevice(this.#stats.device.kind, this.#origin, ends, () => undefined);
+    this.#recoveries++;
+    this.#stats = statsOf(started);
+    return started;
+  }
+
+  #inputs(feeds: Feeds): Tensor[] {
+    const { inputs, name } = this.signature;
+    const wrong = (what: string, help?: string) => new NearsideError("invalid-input", what, { place: name, help });
+    if (typeof feeds !== "object" || feeds === null) throw wrong("feeds are not an object of tensors");
+    const wanted = inputs.map((port) => `${port.name}: ${port.type} [${port.shape.join(", ")}]`).join("; ");
+    for (const key of Object.keys(feeds)) {
+      if (!inputs.some((port) => port.name === key)) throw wrong(`there is no input "${key}"`, `inputs are ${wanted}`);
+    }
+    return inputs.map((port) => {
+      const tensor: unknown = Object.hasOwn(feeds, port.name) ? feeds[port.name] : undefined;
+      if (tensor === undefined) throw wrong(`input "${port.name}" is missing`, `inputs are ${wanted}`);
+      if (!(tensor instanceof Tensor)) throw wrong(`input "${port.name}" is not a Tensor`, `inputs are ${wanted}`);
+      if (tensor.location === "none") throw new NearsideError("disposed", `the tensor for "${port.name}" was disposed`, { place: name });
+      if (tensor.type !== port.type) throw wrong(`input "${port.name}" is ${tensor.type} where ${port.type} is wanted`);
+      // A call that has to wait must not see what the caller writes meanwhile.
+      return this.#queue.busy && tensor.location === "cpu" ? new Tensor(tensor.type, tensor.data.slice(), tensor.dims) : tensor;
+    });
+  }
+
+  #locations(wanted: RunOptions["outputs"]): OutputLocation[] {
+    const { outputs, name } = this.signature;
+    const of = (port: string) => (typeof wanted === "object" ? wanted[port] : wanted) ?? "cpu";
+    for (const key of typeof wanted === "object" ? Object.keys(wanted) : []) {
+      if (!outputs.some((port) => port.name === key)) {
+        throw new NearsideError("invalid-input", `there is no output "${key}"`, { place: name, help: `outputs are ${outputs.map((o) => o.name).join(", ")}` });
+      }
+    }
+    return outputs.map((port) => of(port.name));
+  }
+}

@@ -1,0 +1,59 @@
+// A worker that hosts model.wasm, so that the page's own thread never waits for it.
+import { toPlain } from "./errors.js";
+import { Host } from "./host.js";
+import type { Answer, Request } from "./messages.js";
+
+interface Scope {
+  onmessage: ((event: MessageEvent<Request>) => void) | null;
+  postMessage(answer: Answer, transfer?: Transferable[]): void;
+}
+
+const scope = globalThis as unknown as Scope;
+let host: Host | undefined;
+let failed: unknown;
+let stopped = false;
+
+async function run(host: Host, { id, job, part, parts, kernels }: Extract<Request, { op: "run" }>): Promise<void> {
+  try {
+    if (failed !== undefined) throw failed;
+    const begin = performance.now();
+    stopped = false;
+    host.write(job.writes);
+    const finished = kernels > 0 ? await host.runInSlices(kernels, () => stopped) : host.run(part, parts);
+    const reads = finished ? host.read(job.reads) : [];
+    scope.postMessage({ id, reads, ms: performance.now() - begin, stopped: !finished }, reads);
+  } catch (thrown) {
+    scope.postMessage({ id, error: toPlain(thrown) });
+  }
+}
+
+function start({ id, module, memory }: Extract<Request, { op: "start" }>): void {
+  Host.start(module, memory).then(
+    (started) => {
+      host = started;
+      scope.postMessage({ id, reads: [], ms: 0, stopped: false });
+    },
+    (thrown: unknown) => scope.postMessage({ id, error: toPlain(thrown) }),
+  );
+}
+
+scope.onmessage = ({ data }) => {
+  switch (data.op) {
+    case "start":
+      start(data);
+      break;
+    case "write":
+      try {
+        host?.write(data.writes);
+      } catch (thrown) {
+        failed ??= thrown;
+      }
+      break;
+    case "run":
+      if (host) void run(host, data);
+      break;
+    case "stop":
+      stopped = true;
+      break;
+  }
+};
