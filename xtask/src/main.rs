@@ -2,9 +2,11 @@
 
 mod cache;
 mod models;
+mod peers;
 mod process;
 mod progress;
 mod setup;
+mod wasm;
 mod wheels;
 
 use anyhow::Result;
@@ -21,6 +23,8 @@ struct Args {
 enum Command {
     /// Install what the other commands need: the wasm target, Chromium, Vulkan drivers, npm packages, Python packages
     Setup,
+    /// Compile
+    Rten,
     /// Fetch and check the real models, make their ONNX files and reference answers, and print their folder
     Models,
 }
@@ -28,6 +32,7 @@ enum Command {
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Setup => setup::run(),
+        Command::Rten => { println!("{}", peers::rten()?.display()); Ok(()) }
         Command::Models => {
             let models = models::ensure()?;
             println!("{}", models.folder.display());

@@ -1,0 +1,169 @@
+// The benchmark's driver: starts a server and Chromium, has the page measure, prints the figures as one line of JSON.
+// usage: node bench.js CONFIG.json
+import { readFile } from "node:fs/promises";
+import type { CDPSession } from "playwright-core";
+import { launch, type Browser } from "../tests/browser/lib/chromium.js";
+import { ISOLATED, serve, type Server } from "../tests/browser/lib/server.js";
+import { writePeakModules } from "./peak.js";
+import type { Counts } from "./page/counters.js";
+import type { RunnerName } from "./page/page.js";
+import type { ModelSpec } from "./page/runner.js";
+
+interface Config {
+  readonly chromium: string;
+  readonly mounts: Readonly<Record<string, string>>;
+  /** The folder that is mounted at /js. */
+  readonly js: string;
+  readonly models: readonly ModelSpec[];
+  /** Runners that are compared with each other, in turn. */
+  readonly groups: readonly (readonly RunnerName[])[];
+  /** Files that each runner loads, which are put into the HTTP cache before a first run; model files are added. */
+  readonly runtimeFiles: Readonly<Partial<Record<RunnerName, readonly string[]>>>;
+  /** Milliseconds that the rounds of one group may take, about. */
+  readonly budgetMs: number;
+}
+
+interface Figures {
+  medianMs: number;
+  minMs: number;
+  firstMs: number;
+  mainThreadMs: number;
+  maxAbsDiff: number;
+  rounds: number;
+  counts: Counts;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2;
+}
+
+function progress(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/** Files of a Nearside package that its manifest names. */
+async function packageFiles(origin: string, folder: string): Promise<string[]> {
+  const response = await fetch(new URL(`${folder}/manifest.json`, origin));
+  if (!response.ok) return [];
+  const manifest = (await response.json()) as { files: readonly { path: string; role: string }[] };
+  const wanted = new Set(["plan", "wasm", "wasm-relaxed", "wasm-threads", "wgsl", "golden", "weights"]);
+  return manifest.files.filter((file) => wanted.has(file.role)).map((file) => `${folder}/${file.path}`);
+}
+
+/** Time to the first answer in a browser that has only the HTTP cache, and the largest difference. */
+async function first(config: Config, server: Server, name: RunnerName, model: ModelSpec) {
+  const browser = await launch(config.chromium);
+  try {
+    const { page, errors } = await browser.page();
+    await page.goto(`${server.origin}/bench/index.html`);
+    const isOurs = name.startsWith("nearside");
+    const files = isOurs ? await packageFiles(server.origin, model.package) : [model.onnx];
+    await page.evaluate((urls) => window.bench.warm(urls), [...(config.runtimeFiles[name] ?? []), ...files]);
+    try {
+      return await page.evaluate(([name, model]) => window.bench.open(name, model), [name, model] as const);
+    } catch (error) {
+      throw new Error(`${name} on ${model.name}: ${String(error)}\n${errors.join("\n")}`);
+    }
+  } finally {
+    await browser.close();
+  }
+}
+
+/** Milliseconds that the page's main thread was busy during `work`, divided by `runs`. */
+async function busy(session: CDPSession, runs: number, work: () => Promise<unknown>): Promise<number> {
+  const read = async (): Promise<number> => {
+    const { metrics } = await session.send("Performance.getMetrics");
+    return metrics.find((metric) => metric.name === "TaskDuration")?.value ?? Number.NaN;
+  };
+  const before = await read();
+  await work();
+  return (((await read()) - before) * 1000) / runs;
+}
+
+async function measureGroup(
+  config: Config,
+  browser: Browser,
+  server: Server,
+  group: readonly RunnerName[],
+  model: ModelSpec,
+): Promise<Partial<Record<RunnerName, Figures>>> {
+  const firsts = new Map<RunnerName, number>();
+  for (const name of group) {
+    progress(`${model.name}: first answer of ${name}`);
+    firsts.set(name, (await first(config, server, name, model)).ms);
+  }
+  const { page, errors } = await browser.page();
+  await page.goto(`${server.origin}/bench/index.html`);
+  const session = await page.context().newCDPSession(page);
+  await session.send("Performance.enable");
+  const figures: Partial<Record<RunnerName, Figures>> = {};
+  try {
+    const diffs = new Map<RunnerName, number>();
+    for (const name of group) {
+      progress(`${model.name}: open ${name}`);
+      const { maxAbsDiff } = await page.evaluate(([name, model]) => window.bench.open(name, model), [name, model] as const);
+      diffs.set(name, maxAbsDiff);
+    }
+    const interleave = (rounds: number) =>
+      page.evaluate(([group, rounds]) => window.bench.interleave(group, rounds), [group, rounds] as const);
+    const warmup = await interleave(2);
+    const round = Object.values(warmup).reduce((sum, times) => sum + median(times), 0);
+    const rounds = Math.max(5, Math.min(40, Math.round(config.budgetMs / round)));
+    progress(`${model.name}: ${rounds} rounds of ${group.join(", ")}`);
+    const times = await interleave(rounds);
+    for (const name of group) {
+      const runs = Math.max(3, Math.min(10, rounds));
+      let counts: Counts | undefined;
+      const mainThreadMs = await busy(session, runs, async () => {
+        counts = await page.evaluate(([name, runs]) => window.bench.count(name, runs), [name, runs] as const);
+      });
+      if (!counts) throw new Error("nothing was counted");
+      const own = times[name] ?? [];
+      figures[name] = {
+        medianMs: median(own),
+        minMs: Math.min(...own),
+        firstMs: firsts.get(name) ?? Number.NaN,
+        mainThreadMs,
+        maxAbsDiff: diffs.get(name) ?? Number.NaN,
+        rounds,
+        counts,
+      };
+    }
+    for (const name of group) await page.evaluate((name) => window.bench.close(name), name);
+  } catch (error) {
+    throw new Error(`${group.join(", ")} on ${model.name}: ${String(error)}\n${errors.join("\n")}`);
+  } finally {
+    await page.close();
+  }
+  return figures;
+}
+
+async function main(): Promise<void> {
+  const path = process.argv[2];
+  if (path === undefined) throw new Error("usage: node bench.js CONFIG.json");
+  const config = JSON.parse(await readFile(path, "utf8")) as Config;
+  await writePeakModules(config.js);
+  const server = await serve({ mounts: config.mounts, headers: ISOLATED });
+  const browser = await launch(config.chromium);
+  try {
+    const { page } = await browser.page();
+    await page.goto(`${server.origin}/bench/index.html`);
+    const peak = await page.evaluate(() => window.bench.measurePeak());
+    await page.close();
+    const models: Record<string, Partial<Record<RunnerName, Figures>>> = {};
+    for (const model of config.models) {
+      const figures: Partial<Record<RunnerName, Figures>> = {};
+      for (const group of config.groups) Object.assign(figures, await measureGroup(config, browser, server, group, model));
+      models[model.name] = figures;
+    }
+    process.stdout.write(`${JSON.stringify({ chromium: browser.version, peak, models })}\n`);
+  } finally {
+    await browser.close();
+    await server.close();
+  }
+}
+
+await main();

@@ -1,0 +1,133 @@
+// onnxruntime-web. Each mode imports a copy of the library of its own, because its settings are global to a copy.
+import type * as Ort from "onnxruntime-web";
+import { fetchBytes, type Inputs, type ModelSpec, type Open, type Runner } from "./runner.js";
+
+const DIST = "/node_modules/onnxruntime-web/dist/";
+
+async function library(bundle: string, copy: string): Promise<typeof Ort> {
+  const ort = (await import(`${DIST}${bundle}?${copy}`)) as typeof Ort;
+  ort.env.wasm.wasmPaths = DIST;
+  ort.env.logLevel = "error";
+  return ort;
+}
+
+function cpuTensors(ort: typeof Ort, inputs: Inputs): Record<string, Ort.Tensor> {
+  const tensors: Record<string, Ort.Tensor> = {};
+  for (const [name, { dtype, data, shape }] of inputs) {
+    if (data instanceof Float32Array) tensors[name] = new ort.Tensor("float32", data, shape);
+    else if (data instanceof BigInt64Array) tensors[name] = new ort.Tensor("int64", data, shape);
+    else throw new Error(`input ${name} has type ${dtype}`);
+  }
+  return tensors;
+}
+
+function floats(tensor: Ort.Tensor | undefined): Float32Array {
+  if (!(tensor?.data instanceof Float32Array)) throw new Error("the output is not f32");
+  return tensor.data;
+}
+
+/** The CPU provider with this many threads. */
+export function ortWasm(threads: number): Open {
+  return async (model, inputs) => {
+    const ort = await library("ort.wasm.bundle.min.mjs", `wasm${threads}`);
+    ort.env.wasm.numThreads = threads;
+    const session = await ort.InferenceSession.create(await fetchBytes(model.onnx), {
+      executionProviders: ["wasm"],
+      graphOptimizationLevel: "all",
+      freeDimensionOverrides: model.dims,
+    });
+    const feeds = cpuTensors(ort, inputs);
+    return {
+      run: async () => floats((await session.run(feeds, [model.output]))[model.output]),
+      dispose: () => session.release(),
+    };
+  };
+}
+
+/** The WebGPU provider as most pages use it: tensors in and out of JavaScript memory. */
+export const ortWebgpu: Open = async (model, inputs) => {
+  const ort = await library("ort.webgpu.bundle.min.mjs", "webgpu");
+  ort.env.wasm.numThreads = 1;
+  const session = await ort.InferenceSession.create(await fetchBytes(model.onnx), {
+    executionProviders: ["webgpu"],
+    graphOptimizationLevel: "all",
+    freeDimensionOverrides: model.dims,
+  });
+  const feeds = cpuTensors(ort, inputs);
+  return {
+    run: async () => floats((await session.run(feeds, [model.output]))[model.output]),
+    dispose: () => session.release(),
+  };
+};
+
+/**
+ * The WebGPU provider with graph capture, which wants the provider as an object and inputs and outputs in buffers of the
+ * caller's that stay the same. A run uploads the inputs and reads the output back, as in the other modes.
+ */
+export const ortCapture: Open = async (model, inputs) => {
+  const ort = await library("ort.webgpu.bundle.min.mjs", "capture");
+  ort.env.wasm.numThreads = 1;
+  const session = await ort.InferenceSession.create(await fetchBytes(model.onnx), {
+    executionProviders: [{ name: "webgpu" }],
+    graphOptimizationLevel: "all",
+    freeDimensionOverrides: model.dims,
+    enableGraphCapture: true,
+    preferredOutputLocation: "gpu-buffer",
+  });
+  const device = (await ort.env.webgpu.device) as GPUDevice;
+  return captured(ort, session, device, model, inputs);
+};
+
+function captured(
+  ort: typeof Ort,
+  session: Ort.InferenceSession,
+  device: GPUDevice,
+  model: ModelSpec,
+  inputs: Inputs,
+): Runner {
+  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+  const padded = (bytes: number): number => Math.ceil(bytes / 16) * 16;
+  const uploads: Array<readonly [GPUBuffer, ArrayBuffer]> = [];
+  const feeds: Record<string, Ort.Tensor> = {};
+  for (const [name, { data, shape }] of inputs) {
+    const buffer = device.createBuffer({ size: padded(data.byteLength), usage });
+    const dataType = data instanceof BigInt64Array ? "int64" : "float32";
+    uploads.push([buffer, data.slice().buffer as ArrayBuffer]);
+    feeds[name] = ort.Tensor.fromGpuBuffer(buffer, { dataType, dims: [...shape] });
+  }
+  const fetches: Record<string, Ort.Tensor> = {};
+  const outputs = new Map<string, GPUBuffer>();
+  const bytes = new Map<string, number>();
+  for (const meta of session.outputMetadata) {
+    if (!meta.isTensor) throw new Error(`output ${meta.name} is not a tensor`);
+    const dims = meta.shape.map((dim) => (typeof dim === "number" ? dim : (model.dims[dim] ?? 1)));
+    const size = 4 * dims.reduce((product, dim) => product * dim, 1);
+    const buffer = device.createBuffer({ size: padded(size), usage });
+    outputs.set(meta.name, buffer);
+    bytes.set(meta.name, size);
+    fetches[meta.name] = ort.Tensor.fromGpuBuffer(buffer, { dataType: "float32", dims });
+  }
+  const source = outputs.get(model.output);
+  const size = bytes.get(model.output);
+  if (!source || size === undefined) throw new Error(`no output ${model.output}`);
+  const readback = device.createBuffer({ size: padded(size), usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+  return {
+    async run() {
+      for (const [buffer, data] of uploads) device.queue.writeBuffer(buffer, 0, data);
+      await session.run(feeds, fetches);
+      const encoder = device.createCommandEncoder();
+      encoder.copyBufferToBuffer(source, 0, readback, 0, size);
+      device.queue.submit([encoder.finish()]);
+      await readback.mapAsync(GPUMapMode.READ, 0, size);
+      const result = new Float32Array(readback.getMappedRange(0, size).slice(0));
+      readback.unmap();
+      return result;
+    },
+    async dispose() {
+      await session.release();
+      for (const [buffer] of uploads) buffer.destroy();
+      for (const buffer of outputs.values()) buffer.destroy();
+      readback.destroy();
+    },
+  };
+}
