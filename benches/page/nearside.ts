@@ -5,7 +5,7 @@ import type { Open } from "./runner.js";
 /** A device with this many threads. */
 export function nearside(device: "wasm" | "webgpu", threads: number): Open {
   return async (spec, inputs) => {
-    const model = await load(new URL(spec.package, location.href).href, { device, threads });
+    const model = await load(new URL(spec.package, location.href).href, { device, threads, cache: "none" });
     const feeds: Record<string, Tensor> = {};
     for (const [name, { data, shape, dtype }] of inputs) {
       if (data instanceof Float32Array) feeds[name] = new Tensor("float32", data, shape);

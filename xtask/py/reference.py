@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import onnxruntime
 from PIL import Image
 from tokenizers import Tokenizer
@@ -52,10 +53,34 @@ def _session(path):
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
+def count_flops(path, inputs):
+    """Multiplications and additions of the convolutions and matrix products, from the shapes of a run."""
+    model = onnx.load(path)
+    contractions = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul", "Gemm")]
+    names = {name for node in contractions for name in (node.input[0], node.input[1], node.output[0])}
+    produced = {name for node in model.graph.node for name in node.output}
+    outputs = sorted(names & produced)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    shapes |= {name: array.shape for name, array in inputs.items()}
+    shapes |= {name: array.shape for name, array in zip(outputs, session.run(outputs, inputs))}
+
+    def inner(node):
+        weight = shapes[node.input[1]]
+        if node.op_type == "Conv":
+            return int(np.prod(weight[1:]))
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        return weight[-1] if transposed else weight[-2]
+
+    return sum(2 * int(np.prod(shapes[node.output[0]])) * inner(node) for node in contractions)
+
+
 def record(models, labels):
     """Writes models/reference/MODEL/CASE/… and models/answers.json."""
     reference = models / "reference"
-    answers = {"efficientnet-lite0": {}, "minilm": {"sentences": list(SENTENCES)}}
+    answers = {"flops": {}, "efficientnet-lite0": {}, "minilm": {"sentences": list(SENTENCES)}}
 
     session = _session(models / "efficientnet-lite0.onnx")
     for photo in PHOTOS:
@@ -64,6 +89,8 @@ def record(models, labels):
         probs = outputs["probs"][0]
         best = np.argsort(-probs)[:TOP]
         answers["efficientnet-lite0"][photo] = [[labels[i], round(float(probs[i]), 4)] for i in best]
+    example = {"input": photo_input(image)}
+    answers["flops"]["efficientnet-lite0"] = count_flops(models / "efficientnet-lite0.onnx", example)
 
     session = _session(models / "minilm.onnx")
     tokenizer = Tokenizer.from_file(str(models / "tokenizer.json"))
@@ -77,9 +104,12 @@ def record(models, labels):
     ids = rng.integers(1000, 30000, (1, 128), dtype=np.int64)
     long = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     _record(session, reference / "minilm" / "sequence-128", long)
+    answers["flops"]["minilm"] = count_flops(models / "minilm.onnx", long)
 
     session = _session(models / "resnet50.onnx")
     image = Image.open(models / "photos" / "coffee.png").convert("RGB")
-    _record(session, reference / "resnet50" / "coffee", {"data": photo_input(image)})
+    example = {"data": photo_input(image)}
+    _record(session, reference / "resnet50" / "coffee", example)
+    answers["flops"]["resnet50"] = count_flops(models / "resnet50.onnx", example)
 
     (models / "answers.json").write_text(json.dumps(answers, indent=1) + "\n")

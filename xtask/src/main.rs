@@ -1,13 +1,23 @@
 //! The project's task runner: `cargo xtask COMMAND`. See the README for what each command does.
 
+mod bench;
+mod build;
 mod cache;
+mod conformance;
+mod demo;
+mod harness;
 mod models;
+mod packages;
 mod peers;
 mod process;
 mod progress;
+mod server;
 mod setup;
+mod stamps;
+mod suite;
 mod wasm;
 mod wheels;
+mod workers;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -23,8 +33,16 @@ struct Args {
 enum Command {
     /// Install what the other commands need: the wasm target, Chromium, Vulkan drivers, npm packages, Python packages
     Setup,
-    /// Compile
-    Rten,
+    /// Build the program, the npm package and the page
+    Build,
+    /// Compile, publish and serve the models, and open the page
+    Demo(demo::Args),
+    /// Run the whole test suite
+    Test(suite::Args),
+    /// Measure Nearside against onnxruntime-web and RTen in Chromium
+    Bench(bench::Args),
+    /// Run ONNX's node tests
+    Conformance(conformance::Args),
     /// Fetch and check the real models, make their ONNX files and reference answers, and print their folder
     Models,
 }
@@ -32,7 +50,11 @@ enum Command {
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Setup => setup::run(),
-        Command::Rten => { println!("{}", peers::rten()?.display()); Ok(()) }
+        Command::Build => setup::run().and_then(|()| build::run().map(drop)),
+        Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Test(args) => suite::run(&args),
+        Command::Conformance(args) => setup::run().and_then(|()| conformance::run(&args)),
         Command::Models => {
             let models = models::ensure()?;
             println!("{}", models.folder.display());

@@ -14,6 +14,11 @@ pub(crate) fn root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
+/// Cargo's folder for build results.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
+}
+
 /// A command that runs in the root of the repository.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -47,16 +52,6 @@ pub(crate) fn run(command: &mut Command, bar: &ProgressBar) -> Result<String> {
         bail!("`{shown}` failed ({status})\n{out}{err}");
     }
     Ok(out)
-}
-
-/// Runs `command` with this process's own standard streams.
-pub(crate) fn run_visibly(command: &mut Command) -> Result<()> {
-    let shown = show(command);
-    let status = command.status().with_context(|| format!("cannot start `{shown}`"))?;
-    if !status.success() {
-        bail!("`{shown}` failed ({status})");
-    }
-    Ok(())
 }
 
 /// The command line as a person would type it.

@@ -23,7 +23,9 @@ pub(crate) fn optimize(module: &Path, bar: &ProgressBar) -> Result<()> {
     let optimized = module.with_extension("optimized");
     let mut command = process::command(process::root().join("node_modules/.bin/wasm-opt"));
     // The features that rustc turns on for the target, which wasm-opt would else reject.
-    for feature in ["bulk-memory", "sign-ext", "mutable-globals", "nontrapping-float-to-int", "multivalue", "reference-types"] {
+    for feature in
+        ["bulk-memory", "sign-ext", "mutable-globals", "nontrapping-float-to-int", "multivalue", "reference-types"]
+    {
         command.arg(format!("--enable-{feature}"));
     }
     command.args(["-Oz", "--strip-producers", "--output"]).arg(&optimized).arg(module);

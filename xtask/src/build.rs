@@ -1,0 +1,89 @@
+//! `cargo xtask build`: the native program, the wasm modules of the npm package, the package and the page.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::{process, progress, stamps, wasm};
+
+/// A wasm module of the npm package, built from the library with one feature.
+struct Module {
+    name: &'static str,
+    feature: &'static str,
+}
+
+const MODULES: [Module; 2] =
+    [Module { name: "runtime", feature: "web" }, Module { name: "compiler", feature: "compiler-web" }];
+
+/// Everything; returns the path of the program.
+pub(crate) fn run() -> Result<PathBuf> {
+    let nearside = native("nearside", "nearside")?;
+    package()?;
+    page()?;
+    Ok(nearside)
+}
+
+/// Builds the program `bin` of the package `package` and returns its path.
+pub(crate) fn native(package: &str, bin: &str) -> Result<PathBuf> {
+    let bar = progress::spinner(format!("build {bin}"));
+    let mut cargo = process::command("cargo");
+    process::run(cargo.args(["build", "--release", "--package", package, "--bin", bin]), &bar)?;
+    progress::done(&bar);
+    let name = format!("{bin}{}", std::env::consts::EXE_SUFFIX);
+    Ok(process::target().join("release").join(name))
+}
+
+/// The npm package in `pkg/dist`.
+pub(crate) fn package() -> Result<()> {
+    for module in &MODULES {
+        build_module(module)?;
+    }
+    let pkg = process::root().join("pkg");
+    let inputs = ["src", "bin", "dist/wasm", "package.json", "tsconfig.json"].map(|name| pkg.join(name));
+    npm_build("pkg", &inputs, &pkg.join("dist/index.js"))
+}
+
+/// The page in `www/dist`.
+pub(crate) fn page() -> Result<()> {
+    let root = process::root();
+    let www = root.join("www");
+    let inputs = [
+        www.join("src"),
+        www.join("public"),
+        www.join("package.json"),
+        www.join("tsconfig.json"),
+        root.join("webpack.config.js"),
+        root.join("package-lock.json"),
+        root.join("pkg/dist"),
+    ];
+    npm_build("www", &inputs, &www.join("dist/index.html"))
+}
+
+fn build_module(module: &Module) -> Result<()> {
+    let bar = progress::spinner(format!("build the {} for WebAssembly", module.name));
+    // A folder for each feature, because cargo would else build all dependencies anew at each turn.
+    let target = process::target().join(format!("wasm-{}", module.name));
+    let mut cargo = process::command("cargo");
+    cargo.args(["build", "--package", "nearside", "--lib", "--profile", "web", "--target", "wasm32-unknown-unknown"]);
+    cargo.args(["--no-default-features", "--features", module.feature]).env("CARGO_TARGET_DIR", &target);
+    process::run(&mut cargo, &bar)?;
+    let built = target.join("wasm32-unknown-unknown/web/nearside.wasm");
+    let folder = process::root().join("pkg/dist/wasm");
+    let optimized = folder.join(format!("{}_bg.wasm", module.name));
+    stamps::when_changed(module.name, std::slice::from_ref(&built), std::slice::from_ref(&optimized), || {
+        wasm::bindgen(&built, &folder, module.name)?;
+        wasm::optimize(&optimized, &bar)
+    })?;
+    progress::done(&bar);
+    Ok(())
+}
+
+/// Runs the script `build` of an npm workspace.
+fn npm_build(workspace: &str, inputs: &[PathBuf], output: &PathBuf) -> Result<()> {
+    let bar = progress::spinner(format!("build {workspace}/"));
+    stamps::when_changed(workspace, inputs, std::slice::from_ref(output), || {
+        process::run(process::command("npm").args(["run", "build", "--workspace", workspace]), &bar).map(drop)
+    })?;
+    progress::done(&bar);
+    Ok(())
+}
