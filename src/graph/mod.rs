@@ -11,6 +11,7 @@ pub(crate) mod testing;
 
 pub use attrs::{Attr, AttrValue, Attrs};
 
+use crate::error::{Error, Kind, Result};
 use crate::tensor::{Array, DType, Dim, Shape};
 
 /// A value of a graph.
@@ -70,6 +71,33 @@ impl Graph {
 
     pub fn value_mut(&mut self, v: ValueId) -> &mut Value {
         &mut self.values[v.0 as usize]
+    }
+
+    /// Makes an input a constant: its data is part of the model from now on. Shapes may depend on it then.
+    pub fn fix_input(&mut self, name: &str, data: Array) -> Result<()> {
+        let Some(at) = self.inputs.iter().position(|v| self.value(*v).name == name) else {
+            let names: Vec<&str> = self.inputs.iter().map(|v| self.value(*v).name.as_str()).collect();
+            return Err(Error::new(Kind::InvalidInput, format!("there is no input \"{name}\""))
+                .help(format!("the inputs are: {}", names.join(", "))));
+        };
+        let v = self.inputs[at];
+        let value = self.value_mut(v);
+        let fits = |(d, n): (&Dim, &usize)| d.known().is_none_or(|d| usize::try_from(d) == Ok(*n));
+        let shape_fits =
+            value.shape.as_ref().is_none_or(|s| s.len() == data.shape().len() && s.iter().zip(data.shape()).all(fits));
+        if value.dtype.is_some_and(|d| d != data.dtype()) || !shape_fits {
+            let dtype = value.dtype.map(|d| d.to_string()).unwrap_or_default();
+            let shape = crate::tensor::show(value.shape.as_deref().unwrap_or_default());
+            return Err(Error::new(
+                Kind::InvalidInput,
+                format!("input \"{name}\" is {dtype}{shape}, the data is {}{:?}", data.dtype(), data.shape()),
+            ));
+        }
+        value.dtype = Some(data.dtype());
+        value.shape = Some(data.shape().iter().map(|n| Dim::from(*n)).collect());
+        value.constant = Some(data);
+        self.inputs.remove(at);
+        Ok(())
     }
 
     /// A new value.

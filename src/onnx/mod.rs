@@ -7,6 +7,8 @@ mod node;
 pub mod proto;
 mod read;
 mod tensor;
+#[cfg(test)]
+mod tests;
 mod upgrade;
 
 pub use external::{Buffers, ExternalData, Folder, NoExternalData};

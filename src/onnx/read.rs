@@ -7,7 +7,7 @@ use super::node::{Frame, RawAttr, RawNode, Replacement, domain, opsets};
 use super::proto::{FunctionProto, ModelProto, NodeProto};
 use super::{tensor, upgrade};
 use crate::error::{Error, Kind, Result};
-use crate::graph::{AttrValue, Graph};
+use crate::graph::{AttrValue, Graph, ops};
 use crate::tensor::Array;
 use prost::Message;
 use std::collections::HashMap;
@@ -176,7 +176,10 @@ impl Reader<'_> {
         out: &mut Flat,
     ) -> Result<()> {
         let opset = opset.ok_or_else(|| Error::new(Kind::InvalidModel, "the model states no version of ai.onnx"))?;
-        if !OPSETS.contains(&opset) {
+        let row = ops::find(&node.op_type);
+        // An operator that has not changed since is read from older opsets too.
+        let unchanged = row.is_some_and(|op| op.since.iter().all(|since| *since <= opset));
+        if !OPSETS.contains(&opset) && !(unchanged && opset < *OPSETS.start()) {
             let (first, last) = (OPSETS.start(), OPSETS.end());
             return Err(Error::new(
                 Kind::UnsupportedOp,

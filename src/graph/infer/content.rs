@@ -24,7 +24,9 @@ pub(super) fn elements(op: &str, cx: &Infer<'_>, outputs: &[Type]) -> Vec<Option
     if op == "Split" {
         return split(cx, outputs).unwrap_or_default();
     }
-    let found = shape_of(&first.shape).and_then(|shape| one(op, cx, first.dtype, &shape));
+    // Of floating-point tensors only what may be a size or a scale on its way to a shape is followed.
+    let small = |shape: &Vec<usize>| !first.dtype.is_float() || shape.len() <= 1;
+    let found = shape_of(&first.shape).filter(small).and_then(|shape| one(op, cx, first.dtype, &shape));
     let count: usize = known(&first.shape).map_or(usize::MAX, |s| s.iter().product());
     vec![found.filter(|e| e.len() == count)]
 }
@@ -180,6 +182,8 @@ fn binary(op: &str, cx: &Infer<'_>, a: &Dim, b: &Dim, float: bool) -> Option<Dim
     match op {
         "Add" | "Sum" => exact(i64::checked_add, a.add(b)),
         "Sub" => exact(i64::checked_sub, a.sub(b)),
+        // A zero of negative sign is no whole number.
+        "Mul" if float && a.mul(b).is(0) && (range(a).min < 0 || range(b).min < 0) => None,
         "Mul" => exact(i64::checked_mul, a.mul(b)),
         "Div" if b.is(0) => None,
         "Div" if float => a.div_exact(b),

@@ -146,7 +146,20 @@ mod tests {
              output z",
         );
         batch_norm(&mut g).unwrap();
-        insta::assert_snapshot!(g.to_string(), @"");
+        insta::assert_snapshot!(g.to_string(), @r#"
+input x: float32[n, 3, 8, 8]
+y:variance_epsilon: float32[4] = Add(s float32[4] [1, 2, 3, 4], y:epsilon float32[] [0.000009999999747378752])
+y:deviation: float32[4] = Sqrt(y:variance_epsilon)
+y:factor: float32[4] = Div(s float32[4] [1, 2, 3, 4], y:deviation)
+y:factors: float32[4, 1, 1, 1] = Reshape(y:factor, y:column int64[4] [-1, 1, 1, 1]) {allowzero=0}
+y:weight: float32[4, 3, 1, 1] = Mul(w float32[4, 3, 1, 1], y:factors)
+y:offset: float32[4] = Neg(s float32[4] [1, 2, 3, 4])
+y:scaled_offset: float32[4] = Mul(y:offset, y:factor)
+y:bias: float32[4] = Add(y:scaled_offset, b float32[4] [5, 6, 7, 8])
+y: float32[n, 4, 8, 8] = Conv(x, y:weight, y:bias) {auto_pad="NOTSET", group=1}
+z: float32[n, 4, 8, 8] = Relu(y)
+output z
+"#);
     }
 
     #[test]

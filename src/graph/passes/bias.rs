@@ -86,6 +86,14 @@ mod tests {
              output e",
         );
         bias(&mut g).unwrap();
-        insta::assert_snapshot!(g.to_string(), @"");
+        insta::assert_snapshot!(g.to_string(), @r#"
+input x: float32[n, 3, 8, 8]
+b:bias: float32[4] = [1, 2, 3, 4] = Reshape(c float32[4, 1, 1] [1, 2, 3, 4], b:flat int64[1] [-1]) {allowzero=0}
+b: float32[n, 4, 8, 8] = Conv(x, w float32[4, 3, 1, 1], b:bias) {auto_pad="NOTSET", group=1}
+d: float32[n, 4, 8, 8] = Conv(x, w float32[4, 3, 1, 1]) {auto_pad="NOTSET", group=1}
+e: float32[n, 4, 8, 8] = Add(d, row float32[8] [1, 1, 1, 1, 1, 1, 1, 1])
+output b
+output e
+"#);
     }
 }

@@ -81,6 +81,16 @@ mod tests {
              output e",
         );
         common_subexpressions(&mut g);
-        insta::assert_snapshot!(g.to_string(), @"");
+        insta::assert_snapshot!(g.to_string(), @r#"
+input x: float32[n, 4]
+a: float32[n, 4] = Add(x, one float32[1] [1])
+c: float32[n, 4] = Softmax(a) {axis=0, coerce=0}
+d: float32[n, 4] = Softmax(a) {axis=1, coerce=0}
+y: float32[n, 4] = Sub(c, c)
+z: float32[n, 4] = Sub(c, d)
+output y
+output z
+output e = c
+"#);
     }
 }

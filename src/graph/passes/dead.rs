@@ -83,6 +83,12 @@ mod tests {
              output y = q",
         );
         dead_code(&mut g);
-        insta::assert_snapshot!(g.to_string(), @"");
+        insta::assert_snapshot!(g.to_string(), @r#"
+input x: float32[n, 4]
+input unused: float32[1]
+a: float32[n, 4] = Relu(x)
+_, q: float32[n, 2] = Split(a) {axis=1, num_outputs=2}
+output y = q
+"#);
     }
 }

@@ -139,6 +139,13 @@ mod tests {
         );
         identities(&mut g);
         identities(&mut g);
-        insta::assert_snapshot!(g.to_string(), @"");
+        insta::assert_snapshot!(g.to_string(), @r#"
+input x: float16[n, 4]
+b: float32[n, 4] = Cast(x) {round_mode="up", saturate=1, to=1}
+f: float16[n, 4] = Relu(x)
+h: float16[n, 4] = Identity(x)
+output g = f
+output h
+"#);
     }
 }

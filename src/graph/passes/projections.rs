@@ -105,12 +105,12 @@ mod tests {
     fn joins_products_of_one_tensor() {
         let mut g = graph(
             "input x: float32[b, s, 4]
-             wq = float32[4, 4] [1]
-             wk = float32[4, 4] [2]
-             wv = float32[4, 2] [3]
-             bq = float32[4] [1]
-             bk = float32[4] [2]
-             bv = float32[2] [3]
+             wq = float32[4, 4] [1.5]
+             wk = float32[4, 4] [2.5]
+             wv = float32[4, 2] [3.5]
+             bq = float32[4] [1.5]
+             bk = float32[4] [2.5]
+             bv = float32[2] [3.5]
              x0 = Relu(x)
              q0 = MatMul(x0, wq)
              q = Add(q0, bq)
@@ -125,6 +125,19 @@ mod tests {
              output alone",
         );
         projections(&mut g).unwrap();
-        insta::assert_snapshot!(g.to_string(), @"");
+        insta::assert_snapshot!(g.to_string(), @r#"
+input x: float32[b, s, 4]
+x0: float32[b, s, 4] = Relu(x)
+q0:weights: float32[4, 10] = Concat(wq float32[4, 4], wk float32[4, 4], wv float32[4, 2] [3.5, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5]) {axis=1}
+q0:joined: float32[b, s, 10] = MatMul(x0, q0:weights)
+q0:biases: float32[10] = Concat(bq float32[4] [1.5, 1.5, 1.5, 1.5], bk float32[4] [2.5, 2.5, 2.5, 2.5], bv float32[2] [3.5, 3.5]) {axis=0}
+q0:joined_sum: float32[b, s, 10] = Add(q0:joined, q0:biases)
+q: float32[b, s, 4], k: float32[b, s, 4], v: float32[b, s, 2] = Split(q0:joined_sum, q0:parts int64[3] [4, 4, 2]) {axis=-1}
+alone: float32[b, s, 4] = MatMul(x0, wq float32[4, 4])
+output q
+output k
+output v
+output alone
+"#);
     }
 }
