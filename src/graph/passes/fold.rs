@@ -245,7 +245,13 @@ z: float32[n, 2] = Add(y, c float32[2] [0, 0])
 output z
 output b = b float32[2] [0, 0]
 "#);
-        insta::assert_snapshot!(zeros.0.borrow().join("---\n"), @"");
+        insta::assert_snapshot!(zeros.0.borrow().join("---\n"), @r#"
+a: float32[2] = Exp(w float32[2] [1.5, 2.5])
+b: float32[2] = Neg(a)
+c: float32[2] = Sqrt(a)
+output b
+output c
+"#);
         assert_eq!(fold(&mut g, &zeros), Ok(false));
     }
 
