@@ -8,7 +8,7 @@ use super::rules::{absent, axis, depends_on_data, greatest, int, one_dtype, rang
 use crate::error::{Error, Kind, Result};
 use crate::graph::infer::{Infer, Type};
 use crate::graph::{AttrValue, Attrs};
-use crate::tensor::{Array, Dim, known, show};
+use crate::tensor::{Array, Dim, show};
 
 pub(super) const ROWS: &[Op] = &[
     row("ConstantOfShape", &[9], (1, 1), &[absent("value")], constant_of_shape),
@@ -33,11 +33,7 @@ fn constant_of_shape(i: &Infer<'_>) -> Result<Vec<Type>> {
         return Err(Error::new(Kind::InvalidShape, format!("a constant of shape {}", show(&shape))));
     }
     let value = fill(i.attrs)?;
-    let content = value.to_i64().zip(known(&shape)).and_then(|(v, s)| {
-        let n = s.iter().product::<usize>();
-        (n <= 64).then(|| vec![Dim::from(v[0]); n])
-    });
-    Ok(vec![i.with_content(value.dtype(), shape, content)])
+    Ok(vec![Type::new(value.dtype(), shape)])
 }
 
 fn eye_like(i: &Infer<'_>) -> Result<Vec<Type>> {
@@ -93,9 +89,7 @@ fn numbers(i: &Infer<'_>) -> Result<Vec<Type>> {
         None => return Err(depends_on_data("the sign of Range's step")),
     };
     let n = greatest(&n, &Dim::from(0));
-    let content =
-        n.known().filter(|n| *n <= 64).map(|n| (0..n).map(|k| start.add(&delta.mul(&Dim::from(k)))).collect());
-    Ok(vec![i.with_content(dtype, vec![n], content)])
+    Ok(vec![Type::new(dtype, vec![n])])
 }
 
 fn trilu(i: &Infer<'_>) -> Result<Vec<Type>> {

@@ -41,8 +41,7 @@ fn concat(i: &Infer<'_>) -> Result<Vec<Type>> {
         }
         shape[at] = shape[at].add(&t.shape[at]);
     }
-    let content = (0..i.inputs.len()).map(|n| i.content(n)).collect::<Option<Vec<_>>>().map(|c| c.concat());
-    Ok(vec![i.with_content(dtype, shape, content)])
+    Ok(vec![Type::new(dtype, shape)])
 }
 
 /// The sizes of the parts of `Split` along its axis.
@@ -76,18 +75,12 @@ fn split(i: &Infer<'_>) -> Result<Vec<Type>> {
         let e = format!("Split into {} parts with {} outputs", parts.len(), i.outputs);
         return Err(Error::new(Kind::InvalidModel, e));
     }
-    let (content, mut start) = (i.content(0), 0);
-    let mut all = vec![];
-    for d in parts {
-        let part = content.as_ref().zip(d.known().and_then(|n| usize::try_from(n).ok())).and_then(|(c, n)| {
-            start += n;
-            c.get(start - n..start).map(<[Dim]>::to_vec)
-        });
+    let part = |d: Dim| {
         let mut shape = t.shape.clone();
         shape[at] = d;
-        all.push(i.with_content(t.dtype, shape, part));
-    }
-    Ok(all)
+        Type::new(t.dtype, shape)
+    };
+    Ok(parts.into_iter().map(part).collect())
 }
 
 /// What `Slice` takes of an axis: element `n` is input element `start + n · step`.
@@ -157,15 +150,7 @@ fn slice(i: &Infer<'_>) -> Result<Vec<Type>> {
     let ends = i.required_content(2, "the ends of Slice")?;
     let (at, steps) = (i.ints(3, "the axes of Slice")?, i.ints(4, "the steps of Slice")?);
     let cuts = cuts(&t.shape, &starts, &ends, at.as_deref(), steps.as_deref())?;
-    let content = i.content(0).and_then(|c| match &cuts[..] {
-        [cut] => {
-            let (start, len) = (cut.start.known()?, cut.len.known()?);
-            (0..len).map(|n| c.get(usize::try_from(start + n * cut.step).ok()?).cloned()).collect()
-        }
-        _ => None,
-    });
-    let shape: Shape = cuts.into_iter().map(|c| c.len).collect();
-    Ok(vec![i.with_content(t.dtype, shape, content)])
+    Ok(vec![Type::new(t.dtype, cuts.into_iter().map(|c| c.len).collect())])
 }
 
 /// The elements before and after each axis of `shape` that `Pad` adds; where negative, takes away.

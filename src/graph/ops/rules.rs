@@ -91,12 +91,6 @@ impl Infer<'_> {
         let dims = self.required_content(i, what)?;
         dims.iter().map(|d| d.known().ok_or_else(|| depends_on_data(what))).collect::<Result<_>>().map(Some)
     }
-
-    /// A type with content, where the tensor is a small scalar or vector of integers or bools.
-    pub fn with_content(&self, dtype: DType, shape: Shape, content: Option<Vec<Dim>>) -> Type {
-        let keep = !dtype.is_float() && shape.len() <= 1;
-        Type { dtype, shape, content: content.filter(|c| keep && c.len() <= CONTENT_LIMIT) }
-    }
 }
 
 /// A shape or index that is not known when the model is built.

@@ -8,10 +8,10 @@ use super::Op;
 use super::rules::{absent, broadcast, float, int, row, same, string};
 use crate::error::{Error, Kind, Result};
 use crate::graph::infer::{Infer, Type};
-use crate::tensor::{DType, Dim, show};
+use crate::tensor::{DType, show};
 
 pub(super) const ROWS: &[Op] = &[
-    row("Abs", &[6], (1, 1), &[], absolute),
+    row("Abs", &[6], (1, 1), &[], same),
     row("Acos", &[7], (1, 1), &[], same),
     row("Acosh", &[9], (1, 1), &[], same),
     row("Asin", &[7], (1, 1), &[], same),
@@ -38,14 +38,14 @@ pub(super) const ROWS: &[Op] = &[
     row("Gelu", &[20], (1, 1), &[string("approximate", "none")], same),
     row("HardSigmoid", &[6], (1, 1), &[float("alpha", 0.2), float("beta", 0.5)], same),
     row("HardSwish", &[14], (1, 1), &[], same),
-    row("Identity", &[1], (1, 1), &[], identity),
+    row("Identity", &[1], (1, 1), &[], same),
     row("IsInf", &[10], (1, 1), &[int("detect_negative", 1), int("detect_positive", 1)], truth),
     row("IsNaN", &[9], (1, 1), &[], truth),
     row("LeakyRelu", &[6], (1, 1), &[float("alpha", 0.01)], same),
     row("Log", &[6], (1, 1), &[], same),
     row("Mish", &[18], (1, 1), &[], same),
-    row("Neg", &[6], (1, 1), &[], negative),
-    row("Not", &[1], (1, 1), &[], not),
+    row("Neg", &[6], (1, 1), &[], same),
+    row("Not", &[1], (1, 1), &[], same),
     row("PRelu", &[7], (2, 2), &[], prelu),
     row("Reciprocal", &[6], (1, 1), &[], same),
     row("Relu", &[6], (1, 1), &[], same),
@@ -64,28 +64,6 @@ pub(super) const ROWS: &[Op] = &[
     row("Tanh", &[6], (1, 1), &[], same),
     row("ThresholdedRelu", &[10], (1, 1), &[float("alpha", 1.0)], same),
 ];
-
-fn elementwise(i: &Infer<'_>, f: impl Fn(&Dim) -> Option<Dim>) -> Result<Vec<Type>> {
-    let t = i.input(0)?;
-    let content = i.content(0).and_then(|c| c.iter().map(f).collect());
-    Ok(vec![i.with_content(t.dtype, t.shape.clone(), content)])
-}
-
-fn identity(i: &Infer<'_>) -> Result<Vec<Type>> {
-    elementwise(i, |d| Some(d.clone()))
-}
-
-fn not(i: &Infer<'_>) -> Result<Vec<Type>> {
-    elementwise(i, |d| d.known().map(|n| Dim::from(i64::from(n == 0))))
-}
-
-fn negative(i: &Infer<'_>) -> Result<Vec<Type>> {
-    elementwise(i, |d| Some(Dim::from(0).sub(d)))
-}
-
-fn absolute(i: &Infer<'_>) -> Result<Vec<Type>> {
-    elementwise(i, |d| d.known().and_then(i64::checked_abs).map(Dim::from))
-}
 
 fn truth(i: &Infer<'_>) -> Result<Vec<Type>> {
     Ok(vec![Type::new(DType::Bool, i.shape(0)?.clone())])
