@@ -13,6 +13,7 @@ mod movement;
 mod norm;
 mod pool;
 mod reduce;
+mod recurrent;
 mod resize;
 mod shape;
 mod softmax;
@@ -48,6 +49,7 @@ const FAMILIES: &[&[(&str, Lower)]] = &[
     binary::ROWS,
     attention::ROWS,
     resize::ROWS,
+    recurrent::ROWS,
     cast::ROWS,
     reduce::ROWS,
     softmax::ROWS,

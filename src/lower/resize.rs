@@ -1,31 +1,17 @@
-//! Resampling: Resize, Upsample, GridSample, AffineGrid, CenterCropPad, Col2Im. Interpolation is a fold over the taps of a
+//! Resampling: Resize, GridSample, AffineGrid, CenterCropPad, Col2Im. Interpolation is a fold over the taps of a
 //! kernel along each axis; Resize keeps the taps' indices and weights in tables, one an axis.
 
 use super::formula::{X, formula};
 use super::math::{binary, clamp_index, dim_as, fold, ravel, saturated, unary, untap, within};
 use super::{Cx, Lower};
 use crate::error::{Error, Kind, Result};
-use crate::graph::ops::resize::{Resampling, Resized, columns, upsample_attrs};
+use crate::graph::ops::resize::{Resampling, Resized, columns};
 use crate::graph::{AttrValue, Attrs};
 use crate::kernel::{BinaryOp, ExprId, FoldOp, Scalar, Ty, UnaryOp, ValueId, Values};
 use crate::tensor::{Array, DType, Dim};
 
 pub(super) const ROWS: &[(&str, Lower)] = &[
-    ("Resize", |cx| {
-        let attrs = cx.attrs().clone();
-        let scales = floats(cx, 2)?;
-        let sizes = match cx.optional(3) {
-            Some(v) if cx.values.shape(v).iter().all(|d| !d.is(0)) => Some(cx.content(3)?),
-            _ => None,
-        };
-        let roi = cx.optional(1);
-        resize(cx, &attrs, roi, scales.as_deref(), sizes.as_deref())
-    }),
-    ("Upsample", |cx| {
-        let attrs = upsample_attrs(cx.attrs());
-        let scales = floats(cx, 1)?;
-        resize(cx, &attrs, None, scales.as_deref(), None)
-    }),
+    ("Resize", resize),
     ("GridSample", grid_sample),
     ("AffineGrid", affine_grid),
     ("CenterCropPad", center_crop_pad),
@@ -153,16 +139,16 @@ fn factor(attrs: &Attrs, r: &Resized) -> Result<Option<Read>> {
 }
 
 #[allow(clippy::cast_possible_truncation)]
-fn resize(
-    cx: &mut Cx<'_>,
-    attrs: &Attrs,
-    roi: Option<ValueId>,
-    scales: Option<&[f64]>,
-    sizes: Option<&[Dim]>,
-) -> Result<Vec<ValueId>> {
-    let x = cx.input(0)?;
+fn resize(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let (x, roi) = (cx.input(0)?, cx.optional(1));
+    let scales = floats(cx, 2)?;
+    let sizes = match cx.optional(3) {
+        Some(v) if cx.values.shape(v).iter().all(|d| !d.is(0)) => Some(cx.content(3)?),
+        _ => None,
+    };
+    let attrs = &cx.node.attrs;
     let (dtype, _) = cx.output(0)?;
-    let plan = Resampling::new(attrs, &cx.shape(0)?, scales, sizes)?;
+    let plan = Resampling::new(attrs, &cx.shape(0)?, scales.as_deref(), sizes.as_deref())?;
     let crops = attrs.str("coordinate_transformation_mode")? == "tf_crop_and_resize";
     let roi = roi.filter(|v| crops && cx.values.shape(*v).iter().all(|d| !d.is(0)));
     let mode = attrs.str("mode")?;

@@ -12,6 +12,7 @@ pub mod movement;
 mod norm;
 pub mod pool;
 pub mod reduce;
+pub mod recurrent;
 pub mod resize;
 pub mod rules;
 pub mod shape;
@@ -61,6 +62,7 @@ static FAMILIES: &[&[Op]] = &[
     binary::ROWS,
     attention::ROWS,
     resize::ROWS,
+    recurrent::ROWS,
     cast::ROWS,
     reduce::ROWS,
     softmax::ROWS,

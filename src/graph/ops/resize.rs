@@ -1,11 +1,11 @@
-//! Resampling: Resize, Upsample, GridSample, AffineGrid, CenterCropPad, Col2Im.
+//! Resampling: Resize (which Upsample is brought to), GridSample, AffineGrid, CenterCropPad, Col2Im.
 
 use super::Op;
 use super::rules::{self, absent, float, int, rank, row, string};
 use super::window::{Slide, spatial};
 use crate::error::{Error, Kind, Result};
 use crate::graph::infer::{Infer, Type};
-use crate::graph::{AttrValue, Attrs};
+use crate::graph::Attrs;
 use crate::tensor::{Array, Dim, Shape, show};
 
 pub(super) static ROWS: &[Op] = &[
@@ -35,11 +35,6 @@ pub(super) static ROWS: &[Op] = &[
             Ok(vec![Type::new(i.dtype(0)?, r.shape())])
         },
     ),
-    row("Upsample", &[7, 9, 10], (2, 2), &[string("mode", "nearest")], |i| {
-        let scales = floats(i, 1)?;
-        let r = Resampling::new(&upsample_attrs(i.attrs), i.shape(0)?, scales.as_deref(), None)?;
-        Ok(vec![Type::new(i.dtype(0)?, r.shape())])
-    }),
     row(
         "GridSample",
         &[16, 20, 22],
@@ -190,26 +185,6 @@ fn keep_aspect_ratio(attrs: &Attrs, all: &mut [Resized]) -> Result<()> {
         r.scale = Some(scale);
     }
     Ok(())
-}
-
-/// The attributes of Resize that Upsample stands for.
-pub fn upsample_attrs(attrs: &Attrs) -> Attrs {
-    let mut attrs = attrs.clone();
-    let text = |s: &str| AttrValue::Str(s.into());
-    let linear = matches!(attrs.get("mode"), Some(AttrValue::Str(s)) if s == "bilinear");
-    if linear {
-        attrs.0.insert("mode", text("linear"));
-    }
-    attrs.0.extend([
-        ("antialias", AttrValue::Int(0)),
-        ("coordinate_transformation_mode", text("asymmetric")),
-        ("cubic_coeff_a", AttrValue::Float(-0.75)),
-        ("exclude_outside", AttrValue::Int(0)),
-        ("extrapolation_value", AttrValue::Float(0.0)),
-        ("keep_aspect_ratio_policy", text("stretch")),
-        ("nearest_mode", text("floor")),
-    ]);
-    attrs
 }
 
 /// The shape of a CenterCropPad of `x` to `shape` along the node's axes.
