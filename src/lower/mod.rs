@@ -6,6 +6,7 @@ mod cast;
 mod conv;
 pub mod formula;
 mod generate;
+mod loss;
 pub mod map;
 mod math;
 mod matmul;
@@ -13,8 +14,10 @@ mod movement;
 mod norm;
 mod pool;
 mod reduce;
+mod program;
 mod recurrent;
 mod resize;
+mod select;
 mod shape;
 mod softmax;
 #[cfg(test)]
@@ -50,6 +53,8 @@ const FAMILIES: &[&[(&str, Lower)]] = &[
     attention::ROWS,
     resize::ROWS,
     recurrent::ROWS,
+    select::ROWS,
+    loss::ROWS,
     cast::ROWS,
     reduce::ROWS,
     softmax::ROWS,

@@ -1,12 +1,13 @@
 //! Pooling: MaxPool, AveragePool, LpPool, GlobalMaxPool, GlobalAveragePool, GlobalLpPool, MaxUnpool. Each is a fold over the
 //! window; padding is left out by a guard.
 
-use super::math::{binary, clamp, count, fold, limits, mean, ravel, real, tap, unary, unravel, window, within};
+use super::math::{binary, clamp_index, count, fold, limits, mean, ravel, real, tap, unary, unravel, window, within};
+use super::program::{Block, parallel};
 use super::{Cx, Lower};
 use crate::error::Result;
 use crate::graph::ops::pool::{unpooled, window as geometry};
 use crate::graph::ops::window::Window;
-use crate::kernel::{BinaryOp, ExprId, FoldOp, Scalar, Stmt, Ty, UnaryOp, ValueId, Values};
+use crate::kernel::{BinaryOp, ExprId, FoldOp, Scalar, Ty, UnaryOp, ValueId, Values};
 use crate::tensor::{DType, Dim, Shape, numel};
 
 pub(super) const ROWS: &[(&str, Lower)] = &[
@@ -193,35 +194,31 @@ fn max_unpool(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let plane = unpooled(cx.attrs(), &shape)?;
     let (dtype, out) = cx.output(0)?;
     cx.values.program(vec![(dtype, out.clone())], |vs, y| {
-        let parallel: Vec<_> = out[..2].iter().map(|d| vs.arena.axis(d.clone())).collect();
-        let outer: Vec<ExprId> = parallel.iter().map(|a| vs.arena.axis_expr(*a)).collect();
-        let over = |vs: &mut Values, sizes: &[Dim]| -> (Vec<_>, Vec<ExprId>) {
-            let axes: Vec<_> = sizes.iter().map(|d| vs.arena.axis(d.clone())).collect();
-            let index = axes.iter().map(|a| vs.arena.axis_expr(*a)).collect();
-            (axes, index)
-        };
-        let nest = |axes: Vec<_>, body: Vec<Stmt>| {
-            axes.into_iter().rev().fold(body, |body, axis| vec![Stmt::For { axis, body }])
-        };
-        let (axes, at) = over(vs, &out[2..]);
-        let to = vs.arena.constant(Scalar::int(Ty::of(dtype), 0));
-        let mut body = nest(axes, vec![Stmt::Store { value: y[0], index: [&outer[..], &at].concat(), to }]);
-        let (axes, at) = over(vs, &shape[2..]);
-        let from = [&outer[..], &at].concat();
-        let (to, index) = (vs.load(x, &from), vs.load(indices, &from));
-        let flat = vs.arena.cast(Ty::I32, index);
+        let (axes, outer) = parallel(vs, &out[..2]);
+        let mut block = Block::new(vs);
+        block.all(&out[2..], |block, at| {
+            let zero = block.vs.arena.constant(Scalar::int(Ty::of(dtype), 0));
+            block.store(y[0], &[&outer[..], at].concat(), zero);
+            Ok(())
+        })?;
         let size = numel(&plane[2..]);
-        let first = ravel(vs, &outer, &plane[..2]);
-        let area = vs.arena.dim(&size);
-        let first = vs.arena.mul(first, area);
-        let local = vs.arena.sub(flat, first);
-        let condition = within(vs, local, &size);
-        let zero = vs.arena.int(0);
-        let last = vs.arena.dim(&size.sub(&Dim::from(1)));
-        let local = clamp(vs, local, zero, last);
-        let place = unravel(vs, local, &plane[2..]);
-        let store = Stmt::Store { value: y[0], index: [&outer[..], &place].concat(), to };
-        body.extend(nest(axes, vec![Stmt::If { condition, then: vec![store], otherwise: vec![] }]));
-        Ok((parallel, body))
+        block.all(&shape[2..], |block, at| {
+            let from = [&outer[..], at].concat();
+            let vs = &mut *block.vs;
+            let (e, flat) = (vs.load(x, &from), vs.load(indices, &from));
+            let flat = vs.arena.cast(Ty::I32, flat);
+            let first = ravel(vs, &outer, &plane[..2]);
+            let area = vs.arena.dim(&size);
+            let first = vs.arena.mul(first, area);
+            let local = vs.arena.sub(flat, first);
+            let inside = within(vs, local, &size);
+            let local = clamp_index(vs, local, &size);
+            let place = unravel(vs, local, &plane[2..]);
+            block.when(inside, |block| {
+                block.store(y[0], &[&outer[..], &place].concat(), e);
+                Ok(())
+            })
+        })?;
+        Ok((axes, block.stmts))
     })
 }

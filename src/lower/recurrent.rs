@@ -3,11 +3,12 @@
 
 use super::formula::{X, formula};
 use super::math::{binary, clamp, fold};
+use super::program::Block;
 use super::{Cx, Lower};
 use crate::error::{Error, Kind, Result};
 use crate::graph::AttrValue;
 use crate::graph::ops::recurrent::Sizes;
-use crate::kernel::{Axis, BinaryOp, ExprId, FoldOp, Node, Stmt, Ty, UnaryOp, ValueId, Values, Var};
+use crate::kernel::{BinaryOp, ExprId, FoldOp, Ty, UnaryOp, ValueId, Values};
 use crate::tensor::{DType, Dim};
 
 pub(super) const ROWS: &[(&str, Lower)] = &[
@@ -197,41 +198,6 @@ fn recurrent(cx: &mut Cx<'_>, cell: Cell, defaults: &[&str]) -> Result<Vec<Value
     Ok(out)
 }
 
-/// Statements under construction.
-struct Block<'a> {
-    vs: &'a mut Values,
-    stmts: Vec<Stmt>,
-}
-
-impl Block<'_> {
-    /// Sets a new variable; reads of it.
-    fn set(&mut self, to: ExprId) -> ExprId {
-        let var = self.vs.arena.var();
-        self.set_var(var, to)
-    }
-
-    fn set_var(&mut self, var: Var, to: ExprId) -> ExprId {
-        let ty = self.vs.arena.ty(to);
-        self.stmts.push(Stmt::Set { var, ty, to });
-        self.vs.arena.add_node(Node::Var(var, ty))
-    }
-
-    fn store(&mut self, value: ValueId, index: &[ExprId], to: ExprId) {
-        self.stmts.push(Stmt::Store { value, index: index.to_vec(), to });
-    }
-
-    /// A loop over an extent.
-    fn each(&mut self, extent: &Dim, f: impl FnOnce(&mut Block<'_>, ExprId) -> Result<()>) -> Result<()> {
-        let axis: Axis = self.vs.arena.axis(extent.clone());
-        let index = self.vs.arena.axis_expr(axis);
-        let mut inner = Block { vs: &mut *self.vs, stmts: vec![] };
-        f(&mut inner, index)?;
-        let body = inner.stmts;
-        self.stmts.push(Stmt::For { axis, body });
-        Ok(())
-    }
-}
-
 impl Direction {
     /// The element of an initial state of this direction; zero where it is not given.
     fn initial(&self, vs: &mut Values, state: Option<ValueId>, b: ExprId, j: ExprId) -> ExprId {
@@ -290,7 +256,7 @@ impl Direction {
         vs.program(writes, |vs, out| {
             let axis = vs.arena.axis(s.batch.clone());
             let b = vs.arena.axis_expr(axis);
-            let mut block = Block { vs, stmts: vec![] };
+            let mut block = Block::new(vs);
             block.each(&s.hidden, |block, j| {
                 let h = self.initial(block.vs, self.state, b, j);
                 block.store(out[1], &[b, j], h);
@@ -307,7 +273,7 @@ impl Direction {
                     let n = block.vs.arena.cast(Ty::I32, n);
                     let zero = block.vs.arena.int(0);
                     let n = clamp(block.vs, n, zero, steps);
-                    Some(block.set(n))
+                    Some(block.once(n))
                 }
                 None => None,
             };
@@ -320,23 +286,19 @@ impl Direction {
                 } else {
                     step
                 };
-                let mut inner = Block { vs: &mut *block.vs, stmts: vec![] };
-                self.step(&mut inner, out, [t, b])?;
-                let then = inner.stmts;
-                let Some(n) = length else {
-                    block.stmts.extend(then);
-                    return Ok(());
-                };
-                let mut rest = Block { vs: &mut *block.vs, stmts: vec![] };
-                rest.each(&s.hidden, |block, j| {
-                    let zero = block.vs.arena.real(Ty::of(self.dtype), 0.0);
-                    block.store(out[0], &[step, b, j], zero);
-                    Ok(())
-                })?;
-                let otherwise = rest.stmts;
-                let condition = block.vs.arena.lt(step, n);
-                block.stmts.push(Stmt::If { condition, then, otherwise });
-                Ok(())
+                let Some(n) = length else { return self.step(block, out, [t, b]) };
+                let before = block.vs.arena.lt(step, n);
+                block.when_else(
+                    before,
+                    |block| self.step(block, out, [t, b]),
+                    |block| {
+                        block.each(&s.hidden, |block, j| {
+                            let zero = block.vs.arena.real(Ty::of(self.dtype), 0.0);
+                            block.store(out[0], &[step, b, j], zero);
+                            Ok(())
+                        })
+                    },
+                )
             })?;
             Ok((vec![axis], block.stmts))
         })
@@ -424,7 +386,7 @@ impl Direction {
             Ok(self.activate(vs, usize::from(n == 3), sum))
         };
         let i = gate(vs, 0, Some((0, old)))?;
-        let i = block.set(i);
+        let i = block.once(i);
         let f = if self.input_forget {
             formula(&mut block.vs.arena, &[i], |i| i[0].number(1.0) - i[0])
         } else {
@@ -432,7 +394,7 @@ impl Direction {
         };
         let g = gate(block.vs, 3, None)?;
         let new = formula(&mut block.vs.arena, &[f, old, i, g], |x| x[0] * x[1] + x[2] * x[3]);
-        let new = block.set(new);
+        let new = block.once(new);
         let o = gate(block.vs, 1, Some((1, new)))?;
         let y = formula(&mut block.vs.arena, &[new], |c| self.activations[2].of(c[0]));
         let y = block.vs.arena.mul(o, y);

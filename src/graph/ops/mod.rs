@@ -7,6 +7,7 @@ mod control;
 pub mod conv;
 pub mod einsum;
 pub mod generate;
+mod loss;
 mod matmul;
 pub mod movement;
 mod norm;
@@ -15,6 +16,7 @@ pub mod reduce;
 pub mod recurrent;
 pub mod resize;
 pub mod rules;
+mod select;
 pub mod shape;
 mod softmax;
 mod unary;
@@ -63,6 +65,8 @@ static FAMILIES: &[&[Op]] = &[
     attention::ROWS,
     resize::ROWS,
     recurrent::ROWS,
+    select::ROWS,
+    loss::ROWS,
     cast::ROWS,
     reduce::ROWS,
     softmax::ROWS,
