@@ -63,11 +63,7 @@ impl Block<'_> {
     }
 
     /// Nested loops over a shape.
-    pub(super) fn all(
-        &mut self,
-        shape: &[Dim],
-        f: impl FnOnce(&mut Block<'_>, &[ExprId]) -> Result<()>,
-    ) -> Result<()> {
+    pub(super) fn all(&mut self, shape: &[Dim], f: impl FnOnce(&mut Block<'_>, &[ExprId]) -> Result<()>) -> Result<()> {
         let axes: Vec<Axis> = shape.iter().map(|d| self.vs.arena.axis(d.clone())).collect();
         let index: Vec<ExprId> = axes.iter().map(|a| self.vs.arena.axis_expr(*a)).collect();
         let body = self.inner(|b| f(b, &index))?;

@@ -23,9 +23,7 @@ pub(super) static ROWS: &[Op] = &[
 fn loss(i: &Infer<'_>) -> Result<Type> {
     let (x, target) = (i.shape(0)?, i.shape(1)?);
     let weights = i.optional(2).map(|t| &t.shape);
-    let fits = x.len() >= 2
-        && *target == [&x[..1], &x[2..]].concat()
-        && weights.is_none_or(|w| w[..] == x[1..2]);
+    let fits = x.len() >= 2 && *target == [&x[..1], &x[2..]].concat() && weights.is_none_or(|w| w[..] == x[1..2]);
     if !fits {
         let weights = weights.map_or(String::new(), |w| format!(" and weights {}", show(w)));
         let what = format!("a loss of scores {}, labels {}{weights}", show(x), show(target));

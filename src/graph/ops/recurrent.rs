@@ -65,7 +65,13 @@ impl Sizes {
             other => return Err(Error::new(Kind::InvalidModel, format!("attribute \"direction\" is \"{other}\""))),
         };
         let bad = || {
-            let what = format!("input {}, weights {}, recurrent weights {} in {} directions", show(x), show(w), show(r), backwards.len());
+            let what = format!(
+                "input {}, weights {}, recurrent weights {} in {} directions",
+                show(x),
+                show(w),
+                show(r),
+                backwards.len()
+            );
             Error::new(Kind::InvalidShape, what)
         };
         let ([a, b, inputs], [directions, rows, columns], [_, _, hidden]) = (x, w, r) else { return Err(bad()) };

@@ -4,8 +4,8 @@ use super::Op;
 use super::rules::{self, absent, float, int, rank, row, string};
 use super::window::{Slide, spatial};
 use crate::error::{Error, Kind, Result};
-use crate::graph::infer::{Infer, Type};
 use crate::graph::Attrs;
+use crate::graph::infer::{Infer, Type};
 use crate::tensor::{Array, Dim, Shape, show};
 
 pub(super) static ROWS: &[Op] = &[

@@ -1,7 +1,7 @@
 //! Selection and small linear algebra: TopK, Det.
 
-use super::rules::{axis, int, row};
 use super::Op;
+use super::rules::{axis, int, row};
 use crate::error::{Error, Kind, Result};
 use crate::graph::infer::{Infer, Type};
 use crate::tensor::{DType, show};
@@ -19,7 +19,9 @@ pub(super) static ROWS: &[Op] = &[
         let x = i.shape(0)?;
         match &x[..] {
             [batch @ .., rows, columns] if rows == columns => Ok(vec![Type::new(i.dtype(0)?, batch.to_vec())]),
-            _ => Err(Error::new(Kind::InvalidShape, format!("the determinant of {}: it needs square matrices", show(x)))),
+            _ => {
+                Err(Error::new(Kind::InvalidShape, format!("the determinant of {}: it needs square matrices", show(x))))
+            }
         }
     }),
 ];
@@ -30,7 +32,9 @@ fn top_k(i: &Infer<'_>) -> Result<Vec<Type>> {
     let k = i.required_content(1, "the number of elements of a TopK")?;
     let mut shape = x.shape.clone();
     match &k[..] {
-        [k] if k.known().is_none_or(|k| k >= 0 && shape[axis].known().is_none_or(|n| k <= n)) => shape[axis] = k.clone(),
+        [k] if k.known().is_none_or(|k| k >= 0 && shape[axis].known().is_none_or(|n| k <= n)) => {
+            shape[axis] = k.clone()
+        }
         _ => {
             let what = format!("the first {} of {} elements", show(&k), shape[axis]);
             return Err(Error::new(Kind::InvalidShape, what));
