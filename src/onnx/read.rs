@@ -329,7 +329,8 @@ pub(super) fn declared(
     };
     let shape = tensor_type.shape.as_ref().map(|s| {
         let dim = |(axis, d): (usize, &super::proto::DimensionProto)| match (&d.dim_param, d.dim_value) {
-            (Some(p), _) if !p.is_empty() => crate::tensor::Dim::sym(p),
+            // Some exporters write "?" for every open size, though they are not one.
+            (Some(p), _) if !matches!(p.as_str(), "" | "?" | "*") => crate::tensor::Dim::sym(p),
             // Some exporters write -1 where the size is open.
             (_, Some(n)) if n >= 0 => crate::tensor::Dim::from(n),
             _ => crate::tensor::Dim::sym(&format!("{name}_{axis}")),

@@ -24,14 +24,21 @@ use super::Graph;
 use super::infer::infer;
 use crate::error::Result;
 
-/// Infers types and applies every pass, in an order in which each finds what the ones before it leave. `evaluate` computes
-/// constants.
-pub fn simplify(graph: &mut Graph, evaluate: &dyn Evaluate) -> Result<()> {
+/// Infers types and applies what a graph needs before it can be lowered: branches that are never taken go, and what
+/// nothing reads.
+pub fn required(graph: &mut Graph) -> Result<()> {
     infer(graph)?;
     while inline_ifs(graph)? {
         infer(graph)?;
     }
     dead_code(graph);
+    Ok(())
+}
+
+/// Infers types and applies every pass, in an order in which each finds what the ones before it leave. `evaluate` computes
+/// constants.
+pub fn run(graph: &mut Graph, evaluate: &dyn Evaluate) -> Result<()> {
+    required(graph)?;
     identities(graph);
     common_subexpressions(graph);
     fold(graph, evaluate)?;
