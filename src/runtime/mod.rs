@@ -4,5 +4,7 @@
 pub mod convert;
 #[cfg(all(feature = "cli", not(target_arch = "wasm32")))]
 pub mod cpu;
+#[cfg(any(feature = "cli", all(feature = "web", target_arch = "wasm32")))]
+pub mod gpu;
 pub mod signature;
 pub mod weights;
