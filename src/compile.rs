@@ -11,6 +11,7 @@ use crate::plan::place::{self, CpuPlace, GpuPlace};
 use crate::plan::weights::{self, Packed, WeightType};
 use crate::plan::{Binding, CpuPlan, DimParam, Dispatch, GpuPlan, GpuRequires, Plan, Port};
 use crate::tensor::{Array, DType, Dim, DimRange, Sym};
+use crate::trust::digest;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
@@ -123,7 +124,7 @@ fn compile_graph(graph: &Graph, dims: &[DimParam], options: &Options, mut report
         inputs: graph.inputs.iter().map(|v| port(graph, graph.value(*v).name.clone(), *v)).collect::<Result<_>>()?,
         outputs: graph.outputs.iter().map(|(n, v)| port(graph, n.clone(), *v)).collect::<Result<_>>()?,
         dims: dims.to_vec(),
-        packs: packed.files.iter().map(|f| crate::package::pack_of(f)).collect(),
+        packs: packed.files.iter().map(|f| digest::pack(f)).collect(),
         weights: packed.weights,
         cpu: cpu_place.plan,
         gpu: gpu_plan,

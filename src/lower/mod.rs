@@ -68,6 +68,11 @@ pub fn find(op: &str) -> Option<Lower> {
     FAMILIES.iter().flat_map(|rows| rows.iter()).find(|(name, _)| *name == op).map(|(_, lower)| *lower)
 }
 
+/// The operators that have a lowering.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().flat_map(|rows| rows.iter()).map(|(name, _)| *name)
+}
+
 impl Cx<'_> {
     pub fn attrs(&self) -> &Attrs {
         &self.node.attrs

@@ -12,7 +12,7 @@ use crate::emit::wasm::Variant;
 use crate::error::{Error, Kind, Result};
 use crate::plan::golden::Golden;
 use crate::plan::manifest::{self, CHUNK_SIZE, File, Manifest, Role, TensorMeta};
-use crate::plan::{Pack, Port, serialize};
+use crate::plan::{Port, serialize};
 use crate::tensor::DType;
 use crate::trust::digest;
 
@@ -22,11 +22,6 @@ pub struct Entry {
     pub path: String,
     pub role: Role,
     pub bytes: Vec<u8>,
-}
-
-/// The pack's row in the plan.
-pub fn pack_of(bytes: &[u8]) -> Pack {
-    Pack { sha256: *digest::sha256(bytes).as_bytes(), size: bytes.len() as u64 }
 }
 
 /// The file name of a variant of `model.wasm`, and its role.

@@ -3,6 +3,7 @@
 use sha2::Digest as _;
 
 use crate::error::{Error, Kind, Result};
+use crate::plan::Pack;
 use crate::plan::digest::Digest;
 use crate::plan::manifest::{File, Role};
 
@@ -48,6 +49,11 @@ pub fn describe(path: impl Into<String>, role: Role, bytes: &[u8], chunk_size: u
         chunk_size,
         chunks: chunks(bytes, chunk_size as usize),
     }
+}
+
+/// The plan's row of a pack of weights: its size and digest.
+pub fn pack(bytes: &[u8]) -> Pack {
+    Pack { sha256: *sha256(bytes).as_bytes(), size: bytes.len() as u64 }
 }
 
 /// Checks that `bytes` have the digest `expected`.
