@@ -105,7 +105,7 @@ pub(crate) fn markdown() -> String {
     rows.sort_by_key(|op| op.name);
     let mut text = format!(
         "# Operators\n\n\
-         {count} operators of ai.onnx compile, from opset 7 to 23. The columns: the opsets at which an operator's \
+         {count} operators of ai.onnx compile, from opset 7 to 27. The columns: the opsets at which an operator's \
          meaning changed (the importer brings older forms to the newest), how many inputs and outputs it takes, its \
          attributes. `cargo test --test meta` checks this file against the op table; with `UPDATE_DOCS=1` it writes \
          it.\n\n\

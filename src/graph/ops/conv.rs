@@ -20,7 +20,6 @@ const ATTRS: &[Attr] = &[
 pub(super) static ROWS: &[Op] = &[
     row("Conv", &[1, 11, 22], (2, 3), ATTRS, |i| conv(i, 1, 2, i.dtype(0)?)),
     row("ConvInteger", &[10], (2, 4), ATTRS, |i| conv(i, 1, 9, DType::Int32)),
-    row("QLinearConv", &[10], (8, 9), ATTRS, |i| conv(i, 3, 8, i.dtype(7)?)),
     row(
         "ConvTranspose",
         &[1, 11, 22],
@@ -55,6 +54,7 @@ pub(super) static ROWS: &[Op] = &[
         ],
         deform,
     ),
+    row("QLinearConv", &[10], (8, 9), ATTRS, |i| conv(i, 3, 8, i.dtype(7)?)),
 ];
 
 /// A convolution's channels and window.

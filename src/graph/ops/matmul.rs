@@ -8,7 +8,7 @@ use crate::graph::infer::{Infer, Type};
 use crate::tensor::{DType, Dim, Shape, show};
 
 pub(super) static ROWS: &[Op] = &[
-    row("MatMul", &[1, 9, 13], (2, 2), &[], |i| matmul(i, 0, 1, i.dtype(0)?)),
+    row("Einsum", &[12], (1, MANY), &[required("equation")], einsum),
     row(
         "Gemm",
         &[1, 6, 7, 9, 11, 13],
@@ -16,7 +16,7 @@ pub(super) static ROWS: &[Op] = &[
         &[float("alpha", 1.0), float("beta", 1.0), int("transA", 0), int("transB", 0)],
         gemm,
     ),
-    row("Einsum", &[12], (1, MANY), &[required("equation")], einsum),
+    row("MatMul", &[1, 9, 13], (2, 2), &[], |i| matmul(i, 0, 1, i.dtype(0)?)),
     row("MatMulInteger", &[10], (2, 4), &[], |i| matmul(i, 0, 1, DType::Int32)),
     row("QLinearMatMul", &[10, 21], (8, 8), &[], |i| matmul(i, 0, 3, i.dtype(7)?)),
 ];

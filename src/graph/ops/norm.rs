@@ -25,7 +25,34 @@ pub(super) static ROWS: &[Op] = &[
             Ok([types, vec![i.input(3)?.clone(), i.input(4)?.clone()]].concat())
         },
     },
+    row(
+        "GroupNormalization",
+        &[18, 21],
+        (3, 3),
+        &[float("epsilon", 1e-5), required("num_groups"), int("stash_type", 1)],
+        |i| {
+            let types = channels(i, 1..3)?;
+            let groups = i.attrs.int("num_groups")?;
+            if groups < 1 || types[0].shape[1].div_exact(&Dim::from(groups)).is_none() {
+                let what = format!("{} channels in {groups} groups", types[0].shape[1]);
+                return Err(Error::new(Kind::InvalidShape, what));
+            }
+            Ok(types)
+        },
+    ),
     row("InstanceNormalization", &[1, 6, 22], (3, 3), &[float("epsilon", 1e-5)], |i| channels(i, 1..3)),
+    row(
+        "LRN",
+        &[1, 13],
+        (1, 1),
+        &[float("alpha", 1e-4), float("beta", 0.75), float("bias", 1.0), required("size")],
+        |i| {
+            if !(1..=1 << 24).contains(&i.attrs.int("size")?) {
+                return Err(Error::new(Kind::InvalidModel, "attribute \"size\" is not positive"));
+            }
+            channels(i, 1..1)
+        },
+    ),
     Op {
         name: "LayerNormalization",
         since: &[17],
@@ -46,36 +73,6 @@ pub(super) static ROWS: &[Op] = &[
             Ok(vec![y, statistic.clone(), statistic])
         },
     },
-    row(
-        "GroupNormalization",
-        &[18, 21],
-        (3, 3),
-        &[float("epsilon", 1e-5), required("num_groups"), int("stash_type", 1)],
-        |i| {
-            let types = channels(i, 1..3)?;
-            let groups = i.attrs.int("num_groups")?;
-            if groups < 1 || types[0].shape[1].div_exact(&Dim::from(groups)).is_none() {
-                let what = format!("{} channels in {groups} groups", types[0].shape[1]);
-                return Err(Error::new(Kind::InvalidShape, what));
-            }
-            Ok(types)
-        },
-    ),
-    row("RMSNormalization", &[23], (2, 2), &[int("axis", -1), float("epsilon", 1e-5), int("stash_type", 1)], |i| {
-        Ok(vec![normalized(i)?])
-    }),
-    row(
-        "LRN",
-        &[1, 13],
-        (1, 1),
-        &[float("alpha", 1e-4), float("beta", 0.75), float("bias", 1.0), required("size")],
-        |i| {
-            if !(1..=1 << 24).contains(&i.attrs.int("size")?) {
-                return Err(Error::new(Kind::InvalidModel, "attribute \"size\" is not positive"));
-            }
-            channels(i, 1..1)
-        },
-    ),
     row("LpNormalization", &[1, 22], (1, 1), &[int("axis", -1), int("p", 2)], |i| {
         axis(i.attrs.int("axis")?, i.shape(0)?.len())?;
         rules::same(i)
@@ -83,6 +80,9 @@ pub(super) static ROWS: &[Op] = &[
     row("MeanVarianceNormalization", &[9, 13], (1, 1), &[absent("axes")], |i| {
         rules::axes(i.attrs.ints("axes")?.unwrap_or(&[0, 2, 3]), i.shape(0)?.len())?;
         rules::same(i)
+    }),
+    row("RMSNormalization", &[23], (2, 2), &[int("axis", -1), float("epsilon", 1e-5), int("stash_type", 1)], |i| {
+        Ok(vec![normalized(i)?])
     }),
 ];
 

@@ -16,6 +16,17 @@ const PADS: Attr = absent("pads");
 const STRIDES: Attr = absent("strides");
 
 pub(super) static ROWS: &[Op] = &[
+    row(
+        "AveragePool",
+        &[1, 7, 10, 11, 19, 22],
+        (1, 1),
+        &[AUTO_PAD, CEIL, int("count_include_pad", 0), DILATIONS, KERNEL, PADS, STRIDES],
+        pool,
+    ),
+    row("GlobalAveragePool", &[1, 22], (1, 1), &[], global),
+    row("GlobalLpPool", &[1, 2, 22], (1, 1), &[int("p", 2)], global),
+    row("GlobalMaxPool", &[1, 22], (1, 1), &[], global),
+    row("LpPool", &[1, 2, 11, 18, 22], (1, 1), &[AUTO_PAD, CEIL, DILATIONS, KERNEL, int("p", 2), PADS, STRIDES], pool),
     Op {
         name: "MaxPool",
         since: &[1, 8, 10, 11, 12, 22],
@@ -28,17 +39,10 @@ pub(super) static ROWS: &[Op] = &[
             Ok(types)
         },
     },
-    row(
-        "AveragePool",
-        &[1, 7, 10, 11, 19, 22],
-        (1, 1),
-        &[AUTO_PAD, CEIL, int("count_include_pad", 0), DILATIONS, KERNEL, PADS, STRIDES],
-        pool,
-    ),
-    row("LpPool", &[1, 2, 11, 18, 22], (1, 1), &[AUTO_PAD, CEIL, DILATIONS, KERNEL, int("p", 2), PADS, STRIDES], pool),
-    row("GlobalMaxPool", &[1, 22], (1, 1), &[], global),
-    row("GlobalAveragePool", &[1, 22], (1, 1), &[], global),
-    row("GlobalLpPool", &[1, 2, 22], (1, 1), &[int("p", 2)], global),
+    row("MaxRoiPool", &[1, 22], (2, 2), &[required("pooled_shape"), float("spatial_scale", 1.0)], |i| {
+        let size = spatial(i.attrs, "pooled_shape", 2, 1, 1)?;
+        roi(i, 5, [size[0], size[1]])
+    }),
     row("MaxUnpool", &[9, 11, 22], (2, 3), &[KERNEL, PADS, STRIDES], |i| {
         let pooled = unpooled(i.attrs, i.shape(0)?)?;
         if i.shape(1)? != i.shape(0)? {
@@ -72,10 +76,6 @@ pub(super) static ROWS: &[Op] = &[
         ],
         |i| roi(i, 4, [i.attrs.int("output_height")?, i.attrs.int("output_width")?]),
     ),
-    row("MaxRoiPool", &[1, 22], (2, 2), &[required("pooled_shape"), float("spatial_scale", 1.0)], |i| {
-        let size = spatial(i.attrs, "pooled_shape", 2, 1, 1)?;
-        roi(i, 5, [size[0], size[1]])
-    }),
 ];
 
 /// The window of a pooling node over an input of shape `x`.

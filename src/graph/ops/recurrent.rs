@@ -17,14 +17,6 @@ const LAYOUT: Attr = int("layout", 0);
 
 pub(super) static ROWS: &[Op] = &[
     Op {
-        name: "RNN",
-        since: &[1, 7, 14, 22],
-        inputs: (3, 6),
-        outputs: (0, 2),
-        attrs: &[ALPHA, BETA, ACTIVATIONS, CLIP, DIRECTION, SIZE, LAYOUT],
-        infer: |i| infer(i, 1),
-    },
-    Op {
         name: "GRU",
         since: &[1, 3, 7, 14, 22],
         inputs: (3, 6),
@@ -39,6 +31,14 @@ pub(super) static ROWS: &[Op] = &[
         outputs: (0, 3),
         attrs: &[ALPHA, BETA, ACTIVATIONS, CLIP, DIRECTION, SIZE, LAYOUT, int("input_forget", 0)],
         infer: |i| infer(i, 4),
+    },
+    Op {
+        name: "RNN",
+        since: &[1, 7, 14, 22],
+        inputs: (3, 6),
+        outputs: (0, 2),
+        attrs: &[ALPHA, BETA, ACTIVATIONS, CLIP, DIRECTION, SIZE, LAYOUT],
+        infer: |i| infer(i, 1),
     },
 ];
 

@@ -9,6 +9,42 @@ use crate::graph::infer::{Infer, Type};
 use crate::tensor::{Array, Dim, Shape, show};
 
 pub(super) static ROWS: &[Op] = &[
+    row("AffineGrid", &[20], (2, 2), &[int("align_corners", 0)], |i| {
+        let (theta, size) = (i.shape(0)?, i.required_content(1, "the size of a grid")?);
+        let n = size.len().saturating_sub(2);
+        let per = Dim::from(n);
+        let want = [size.first().cloned().unwrap_or(Dim::from(0)), per.clone(), per.add(&Dim::from(1))];
+        if !(2..=3).contains(&n) || *theta != want {
+            let what = format!("transformations of shape {} for a grid of size {}", show(theta), show(&size));
+            return Err(Error::new(Kind::InvalidShape, what));
+        }
+        Ok(vec![Type::new(i.dtype(0)?, [&size[..1], &size[2..], &[per]].concat())])
+    }),
+    row("CenterCropPad", &[18], (2, 2), &[absent("axes")], |i| {
+        let shape = centred(i.attrs, i.shape(0)?, &i.required_content(1, "the shape of a crop")?)?;
+        Ok(vec![Type::new(i.dtype(0)?, shape)])
+    }),
+    row("Col2Im", &[18], (3, 3), &[absent("dilations"), absent("pads"), absent("strides")], |i| {
+        let (image, block) =
+            (i.required_content(1, "the shape of an image")?, i.required_content(2, "the shape of a block")?);
+        let (channels, _) = columns(i.attrs, i.shape(0)?, &image, &block)?;
+        Ok(vec![Type::new(i.dtype(0)?, [&[i.shape(0)?[0].clone(), channels], &image[..]].concat())])
+    }),
+    row(
+        "GridSample",
+        &[16, 20, 22],
+        (2, 2),
+        &[int("align_corners", 0), string("mode", "linear"), string("padding_mode", "zeros")],
+        |i| {
+            let (x, grid) = (i.shape(0)?, i.shape(1)?);
+            let n = x.len().saturating_sub(2);
+            if n == 0 || grid.len() != x.len() || grid[0] != x[0] || !grid[n + 1].is(i64::try_from(n).unwrap_or(0)) {
+                let what = format!("a grid of shape {} for an input of shape {}", show(grid), show(x));
+                return Err(Error::new(Kind::InvalidShape, what));
+            }
+            Ok(vec![Type::new(i.dtype(0)?, [&x[..2], &grid[1..=n]].concat())])
+        },
+    ),
     row(
         "Resize",
         &[10, 11, 13, 18, 19],
@@ -35,42 +71,6 @@ pub(super) static ROWS: &[Op] = &[
             Ok(vec![Type::new(i.dtype(0)?, r.shape())])
         },
     ),
-    row(
-        "GridSample",
-        &[16, 20, 22],
-        (2, 2),
-        &[int("align_corners", 0), string("mode", "linear"), string("padding_mode", "zeros")],
-        |i| {
-            let (x, grid) = (i.shape(0)?, i.shape(1)?);
-            let n = x.len().saturating_sub(2);
-            if n == 0 || grid.len() != x.len() || grid[0] != x[0] || !grid[n + 1].is(i64::try_from(n).unwrap_or(0)) {
-                let what = format!("a grid of shape {} for an input of shape {}", show(grid), show(x));
-                return Err(Error::new(Kind::InvalidShape, what));
-            }
-            Ok(vec![Type::new(i.dtype(0)?, [&x[..2], &grid[1..=n]].concat())])
-        },
-    ),
-    row("AffineGrid", &[20], (2, 2), &[int("align_corners", 0)], |i| {
-        let (theta, size) = (i.shape(0)?, i.required_content(1, "the size of a grid")?);
-        let n = size.len().saturating_sub(2);
-        let per = Dim::from(n);
-        let want = [size.first().cloned().unwrap_or(Dim::from(0)), per.clone(), per.add(&Dim::from(1))];
-        if !(2..=3).contains(&n) || *theta != want {
-            let what = format!("transformations of shape {} for a grid of size {}", show(theta), show(&size));
-            return Err(Error::new(Kind::InvalidShape, what));
-        }
-        Ok(vec![Type::new(i.dtype(0)?, [&size[..1], &size[2..], &[per]].concat())])
-    }),
-    row("CenterCropPad", &[18], (2, 2), &[absent("axes")], |i| {
-        let shape = centred(i.attrs, i.shape(0)?, &i.required_content(1, "the shape of a crop")?)?;
-        Ok(vec![Type::new(i.dtype(0)?, shape)])
-    }),
-    row("Col2Im", &[18], (3, 3), &[absent("dilations"), absent("pads"), absent("strides")], |i| {
-        let (image, block) =
-            (i.required_content(1, "the shape of an image")?, i.required_content(2, "the shape of a block")?);
-        let (channels, _) = columns(i.attrs, i.shape(0)?, &image, &block)?;
-        Ok(vec![Type::new(i.dtype(0)?, [&[i.shape(0)?[0].clone(), channels], &image[..]].concat())])
-    }),
 ];
 
 fn floats(i: &Infer<'_>, at: usize) -> Result<Option<Vec<f64>>> {

@@ -7,14 +7,6 @@ use crate::graph::infer::{Infer, Type};
 use crate::tensor::{DType, show};
 
 pub(super) static ROWS: &[Op] = &[
-    Op {
-        name: "TopK",
-        since: &[1, 10, 11, 24],
-        inputs: (2, 2),
-        outputs: (1, 2),
-        attrs: &[int("axis", -1), int("largest", 1), int("sorted", 1)],
-        infer: top_k,
-    },
     row("Det", &[11, 22], (1, 1), &[], |i| {
         let x = i.shape(0)?;
         match &x[..] {
@@ -24,6 +16,14 @@ pub(super) static ROWS: &[Op] = &[
             }
         }
     }),
+    Op {
+        name: "TopK",
+        since: &[1, 10, 11, 24],
+        inputs: (2, 2),
+        outputs: (1, 2),
+        attrs: &[int("axis", -1), int("largest", 1), int("sorted", 1)],
+        infer: top_k,
+    },
 ];
 
 fn top_k(i: &Infer<'_>) -> Result<Vec<Type>> {
