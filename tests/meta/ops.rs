@@ -119,7 +119,8 @@ pub(crate) fn markdown() -> String {
     for op in rows {
         let name = if lower::find(op.name).is_some() { op.name.to_owned() } else { format!("{} ¹", op.name) };
         let opsets: Vec<String> = op.since.iter().map(ToString::to_string).collect();
-        let given = |a: &&nearside::graph::attrs::Attr| !matches!(a.default, nearside::graph::attrs::Default::Internal(_));
+        let given =
+            |a: &&nearside::graph::attrs::Attr| !matches!(a.default, nearside::graph::attrs::Default::Internal(_));
         let attrs: Vec<&str> = op.attrs.iter().filter(given).map(|a| a.name).collect();
         let (inputs, outputs) = (range(op.inputs), range(op.outputs));
         text.push_str(&format!("| {name} | {} | {inputs} | {outputs} | {} |\n", opsets.join(", "), attrs.join(", ")));

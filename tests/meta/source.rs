@@ -110,7 +110,8 @@ impl Flat {
                 trees.next();
                 let mut skipped: Vec<String> = vec![];
                 for tree in trees.by_ref() {
-                    let end = is(&tree, ";") || matches!(&tree, TokenTree::Group(g) if g.delimiter() == Delimiter::Brace);
+                    let end =
+                        is(&tree, ";") || matches!(&tree, TokenTree::Group(g) if g.delimiter() == Delimiter::Brace);
                     skipped.push(tree.to_string());
                     if end {
                         break;

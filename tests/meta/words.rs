@@ -114,7 +114,8 @@ fn files_have_one_subject() {
 #[test]
 fn nothing_names_a_folder_of_one_machine() {
     // Joined here, or this file would hold them.
-    let folders = [["/wo", "rk/"], ["/ho", "me/"], ["/ro", "ot/"], ["/Us", "ers/"], ["/tmp", "/wt"], ["../sha", "red/"]];
+    let folders =
+        [["/wo", "rk/"], ["/ho", "me/"], ["/ro", "ot/"], ["/Us", "ers/"], ["/tmp", "/wt"], ["../sha", "red/"]];
     let mut wrong = vec![];
     for source in source::files(".", &["", "Dockerfile"]) {
         for (number, line) in source.text.lines().enumerate() {
