@@ -17,7 +17,9 @@ mod program;
 mod recurrent;
 mod reduce;
 mod resize;
+mod roi;
 mod select;
+mod signal;
 mod shape;
 mod softmax;
 #[cfg(test)]
@@ -54,6 +56,8 @@ const FAMILIES: &[&[(&str, Lower)]] = &[
     resize::ROWS,
     recurrent::ROWS,
     select::ROWS,
+    signal::ROWS,
+    roi::ROWS,
     loss::ROWS,
     cast::ROWS,
     reduce::ROWS,

@@ -17,6 +17,7 @@ pub mod reduce;
 pub mod resize;
 pub mod rules;
 mod select;
+pub mod signal;
 pub mod shape;
 mod softmax;
 mod unary;
@@ -66,6 +67,7 @@ static FAMILIES: &[&[Op]] = &[
     resize::ROWS,
     recurrent::ROWS,
     select::ROWS,
+    signal::ROWS,
     loss::ROWS,
     cast::ROWS,
     reduce::ROWS,
