@@ -19,8 +19,8 @@ mod reduce;
 mod resize;
 mod roi;
 mod select;
-mod signal;
 mod shape;
+mod signal;
 mod softmax;
 #[cfg(test)]
 pub mod testing;

@@ -47,7 +47,14 @@ impl Turns {
     }
 
     /// The real (`part` 0) or imaginary part (`part` 1) of `(re + i im) · e^(∓ i τ k t / n)`.
-    fn term(&self, vs: &mut Values, (k, t): (ExprId, ExprId), (re, im): (ExprId, ExprId), part: ExprId, inverse: bool) -> ExprId {
+    fn term(
+        &self,
+        vs: &mut Values,
+        (k, t): (ExprId, ExprId),
+        (re, im): (ExprId, ExprId),
+        part: ExprId,
+        inverse: bool,
+    ) -> ExprId {
         let n = vs.arena.dim(&self.n);
         let at = vs.arena.mul(k, t);
         let at = binary(vs, BinaryOp::FloorMod, at, n);

@@ -51,7 +51,8 @@ pub fn transform(given: Option<i64>, length: Option<Dim>, x: &[Dim], back_to_rea
         return bad("it runs along the last axis");
     }
     let two = Dim::from(2);
-    let length = length.unwrap_or_else(|| if back_to_real { x[at].sub(&Dim::from(1)).mul(&two) } else { x[at].clone() });
+    let length =
+        length.unwrap_or_else(|| if back_to_real { x[at].sub(&Dim::from(1)).mul(&two) } else { x[at].clone() });
     // Angles are reduced in 32 bits.
     if length.known().is_some_and(|n| !(1..=46340).contains(&n)) {
         return bad(&format!("its length is {length}"));
