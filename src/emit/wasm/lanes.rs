@@ -50,7 +50,7 @@ impl Writer<'_> {
     }
 
     /// Whether this node, which depends on `axis`, is computed lane by lane.
-    fn alone(&mut self, e: ExprId, axis: Axis) -> bool {
+    pub(super) fn alone(&mut self, e: ExprId, axis: Axis) -> bool {
         let arena = &self.values.arena;
         let wide = |ty: Ty| matches!(ty, Ty::F64 | Ty::I64 | Ty::U64);
         if wide(arena.ty(e)) {

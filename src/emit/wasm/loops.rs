@@ -43,7 +43,12 @@ impl Writer<'_> {
     /// The range of an axis: all of it, or this thread's share in whole multiples of `unit`.
     pub(super) fn range(&mut self, axis: Axis, shared: bool, unit: i32) -> Result<(Count, Count)> {
         let end = self.extent(axis)?;
-        let Some((part, parts)) = self.parts.filter(|_| shared) else { return Ok((Count::Known(0), end)) };
+        Ok(self.share(end, shared, unit))
+    }
+
+    /// All of `0..end`, or this thread's share of it in whole multiples of `unit`.
+    pub(super) fn share(&mut self, end: Count, shared: bool, unit: i32) -> (Count, Count) {
+        let Some((part, parts)) = self.parts.filter(|_| shared) else { return (Count::Known(0), end) };
         let (units, from, to) = (self.local(ValType::I32), self.local(ValType::I32), self.local(ValType::I32));
         self.count(end);
         self.i().i32_const(unit - 1).i32_add().i32_const(unit).i32_div_u().local_set(units);
@@ -58,7 +63,19 @@ impl Writer<'_> {
             self.count(end);
             self.i().i32_lt_s().select().local_set(to);
         }
-        Ok((Count::Local(from), Count::Local(to)))
+        (Count::Local(from), Count::Local(to))
+    }
+
+    /// A bound in a local.
+    pub(super) fn count_local(&mut self, c: Count) -> u32 {
+        match c {
+            Count::Local(l) => l,
+            Count::Known(n) => {
+                let l = self.local(ValType::I32);
+                self.i().i32_const(n).local_set(l);
+                l
+            }
+        }
     }
 
     /// Runs `f` for every index of `axes`, of which threads share `split`.

@@ -8,6 +8,7 @@
 //! time and resets before a run, then the words of the barrier. All are zero at first.
 
 mod access;
+mod contract;
 mod fold;
 mod lanes;
 mod loops;
@@ -44,6 +45,9 @@ const STOP: u64 = 12;
 
 /// How often a part looks at the barrier before it sleeps.
 const SPIN: i32 = 2000;
+
+/// Beyond this, bytes, a branch costs little beside the row that reads zeros.
+const MOST_ZEROS: i64 = 1 << 16;
 
 /// Where everything lies in the module's memory. Offsets and lengths are bytes; nothing lies below [`CONTROL`].
 #[derive(Debug, Clone, Default)]
@@ -82,13 +86,14 @@ pub fn zeros_needed(values: &Values, kernels: &[Kernel]) -> u64 {
                     matches!(n, Node::Select { then, .. } if matches!(values.arena.node(*then), Node::Load { .. }));
             });
         }
-        if guarded {
+        if let (true, Form::Contract(c)) = (guarded, &k.form) {
+            most = most.max(contract::zeros(values, c));
+        } else if guarded {
             let n = values.arena.extent(*inner).range(&values.arena.ranges).max;
             most = most.max(n.saturating_add(16).saturating_mul(4));
         }
     }
-    // Beyond this a branch costs little beside the row.
-    u64::try_from(most.min(1 << 16)).unwrap_or(0).next_multiple_of(16)
+    u64::try_from(most.min(MOST_ZEROS)).unwrap_or(0).next_multiple_of(16)
 }
 
 /// The buffers of a kernel: what it writes, then what else it reads.
@@ -168,7 +173,8 @@ fn kernel(
     let relaxed = variant != Variant::Simd;
     let mut w = Writer::new(values, memory, zeros, shared, relaxed, variant == Variant::Threads, buffers);
     match &k.form {
-        Form::Loops | Form::Contract(_) => w.loops(k)?,
+        Form::Loops => w.loops(k)?,
+        Form::Contract(c) => w.contract(k, c)?,
         Form::Program(body) => w.program(k, body)?,
         Form::Attention(_) => return Err(internal("attention is a kernel of the GPU")),
     }

@@ -543,6 +543,131 @@ fn matrix_products() {
     }
 }
 
+/// A convolution over NCHW with padding and a residual behind, written as the operator lowers.
+fn convolution(v: &mut Values, x: ValueId, w: ValueId, out: [usize; 4], k: [usize; 3], stride: i64, pad: i64) -> ValueId {
+    let shape: Vec<Dim> = v.shape(x).to_vec();
+    v.func(DType::Float32, dims(&out), |v, i| {
+        let i = i.to_vec();
+        v.fold(FoldOp::Sum, &dims(&[k[1], k[2], k[0]]), |v, k| {
+            let (s, p, zero) = (v.arena.int(stride), v.arena.int(pad), v.arena.int(0));
+            let mut at = vec![];
+            let mut tests = vec![];
+            for (o, k, n) in [(i[2], k[0], &shape[2]), (i[3], k[1], &shape[3])] {
+                let q = v.arena.mul(o, s);
+                let q = v.arena.add(q, k);
+                let q = v.arena.sub(q, p);
+                let n = v.arena.dim(n);
+                tests.push(v.arena.ge(q, zero));
+                tests.push(v.arena.lt(q, n));
+                at.push(q);
+            }
+            let guard = tests.into_iter().reduce(|a, b| v.arena.and(a, b)).unwrap();
+            let e = v.load(x, &[i[0], k[2], at[0], at[1]]);
+            let z = v.arena.real(Ty::F32, 0.0);
+            let e = v.arena.select(guard, e, z);
+            let w = v.load(w, &[i[1], k[2], k[0], k[1]]);
+            Ok(v.arena.mul(e, w))
+        })
+    })
+    .unwrap()
+}
+
+/// Convolutions: a stem on few channels, padded and strided ones, 1x1, with an activation and a residual.
+#[test]
+fn convolutions() {
+    // (input channels, height and width, output channels, kernel, stride, padding)
+    let table = [
+        (3, 9, 10, 7, 2, 3),
+        (3, 7, 4, 3, 2, 1),
+        (8, 7, 8, 3, 1, 1),
+        (40, 5, 9, 1, 1, 0),
+        (8, 6, 4, 1, 2, 0),
+        (5, 9, 3, 5, 1, 2),
+    ];
+    for (c, size, n, k, stride, pad) in table {
+        let mut v = Values::new();
+        let x = v.input(0, DType::Float32, dims(&[2, c, size, size]));
+        let w = v.constant_array(floats(&[n, c, k, k], 5));
+        let bias = v.constant_array(floats(&[n], 6));
+        let o = (size + 2 * pad - k) / stride + 1;
+        let y = convolution(&mut v, x, w, [2, n, o, o], [c, k, k], stride as i64, pad as i64);
+        let y = v
+            .func(DType::Float32, dims(&[2, n, o, o]), |v, i| {
+                let (e, b) = (v.load(y, i), v.load(bias, &i[1..2]));
+                let s = v.arena.binary(BinaryOp::Add, e, b);
+                let zero = v.arena.real(Ty::F32, 0.0);
+                Ok(v.arena.binary(BinaryOp::Max, s, zero))
+            })
+            .unwrap();
+        // A second one reads the first as it lies in memory.
+        let w2 = v.constant_array(floats(&[n, n, 3, 3], 7));
+        let z = convolution(&mut v, y, w2, [2, n, o, o], [n, 3, 3], 1, 1);
+        let z = v
+            .func(DType::Float32, dims(&[2, n, o, o]), |v, i| {
+                let (e, r) = (v.load(z, i), v.load(y, i));
+                Ok(v.arena.binary(BinaryOp::Add, e, r))
+            })
+            .unwrap();
+        let name = format!("{c}x{size}x{size} to {n}, {k}x{k}, stride {stride}, padding {pad}");
+        check(&name, &v, &[z], &[floats(&[2, c, size, size], 2)], &Bindings::new(), 2e-3, 1e-4);
+    }
+}
+
+/// Products over a symbolic number of rows and a batch, one operand transposed, then a function without a vector form.
+#[test]
+fn batched_products() {
+    let mut v = Values::new();
+    let s = Dim::sym("s");
+    v.arena.ranges.insert(Sym::from("s"), DimRange { min: 1, max: 40 });
+    let (h, d) = (Dim::from(2), Dim::from(12));
+    let q = v.input(0, DType::Float32, vec![s.clone(), h.clone(), d.clone()]);
+    let k = v.input(1, DType::Float32, vec![s.clone(), h.clone(), d.clone()]);
+    let w = v.constant_array(floats(&[24, 19], 3));
+    let scores = v
+        .func(DType::Float32, vec![h.clone(), s.clone(), s.clone()], |v, i| {
+            let i = i.to_vec();
+            v.fold(FoldOp::Sum, std::slice::from_ref(&d), |v, e| {
+                let (a, b) = (v.load(q, &[i[1], i[0], e[0]]), v.load(k, &[i[2], i[0], e[0]]));
+                Ok(v.arena.mul(a, b))
+            })
+        })
+        .unwrap();
+    let mixed = v
+        .func(DType::Float32, vec![s.clone(), h.clone(), d.clone()], |v, i| {
+            let i = i.to_vec();
+            v.fold(FoldOp::Sum, std::slice::from_ref(&s), |v, t| {
+                let (a, b) = (v.load(scores, &[i[1], i[0], t[0]]), v.load(k, &[t[0], i[1], i[2]]));
+                Ok(v.arena.mul(a, b))
+            })
+        })
+        .unwrap();
+    let out = v
+        .func(DType::Float32, vec![s.clone(), Dim::from(19)], |v, i| {
+            let i = i.to_vec();
+            v.fold(FoldOp::Sum, &dims(&[24]), |v, e| {
+                let twelve = v.arena.int(12);
+                let h = v.arena.binary(BinaryOp::FloorDiv, e[0], twelve);
+                let d = v.arena.binary(BinaryOp::FloorMod, e[0], twelve);
+                let (a, b) = (v.load(mixed, &[i[0], h, d]), v.load(w, &[e[0], i[1]]));
+                Ok(v.arena.mul(a, b))
+            })
+        })
+        .unwrap();
+    let sine = v
+        .func(DType::Float32, vec![s.clone(), Dim::from(19)], |v, i| {
+            let e = v.load(out, i);
+            let small = v.arena.real(Ty::F32, 1e-4);
+            let e = v.arena.binary(BinaryOp::Mul, e, small);
+            Ok(v.arena.unary(UnaryOp::Sin, e))
+        })
+        .unwrap();
+    for n in [1usize, 2, 5, 6, 7, 12, 33] {
+        let inputs = [floats(&[n, 2, 12], 1), floats(&[n, 2, 12], 2)];
+        let dims = Bindings::from([("s".into(), n as i64)]);
+        check(&format!("s = {n}"), &v, &[scores, sine], &inputs, &dims, 1e-3, 1e-4);
+    }
+}
+
 /// The abort word stops a run, in one thread and in several.
 #[test]
 fn a_run_can_be_stopped() {

@@ -489,6 +489,18 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Remembers the value that `local` holds, for the current frame.
+    pub(super) fn remember(&mut self, e: ExprId, local: u32, lanes: bool) {
+        let key = self.key(e);
+        let top = self.top();
+        let frame = &mut self.frames[top];
+        if lanes {
+            frame.lanes.insert(key, local);
+        } else {
+            frame.scalars.insert(key, local);
+        }
+    }
+
     fn axis(&mut self, a: Axis) -> Result<()> {
         let b = *self.binds.get(&a).ok_or_else(|| internal(format!("axis {} has no loop", a.0)))?;
         let add = i32::try_from(b.add).map_err(|_| internal("an axis leaves 32 bits"))?;
@@ -575,11 +587,16 @@ impl<'a> Writer<'a> {
     /// An extent as a loop bound.
     pub(super) fn extent(&mut self, a: Axis) -> Result<Count> {
         let d = self.values.arena.extent(a).clone();
+        self.dim_count(&d)
+    }
+
+    /// A dim as a loop bound.
+    pub(super) fn dim_count(&mut self, d: &Dim) -> Result<Count> {
         match d.known() {
             Some(n) => {
                 i32::try_from(n).map(Count::Known).map_err(|_| internal(format!("an axis of {n} leaves 32 bits")))
             }
-            None => self.dim_local(&d).map(Count::Local),
+            None => self.dim_local(d).map(Count::Local),
         }
     }
 
