@@ -240,9 +240,8 @@ impl Writer<'_> {
             s.i32_const(height).i32_sub().i32_lt_s().select().local_set(i).br(1).end().end();
             Ok(())
         })?;
-        let few = self.framed(FrameKind::Branch, |g| {
-            g.for_loop(p.row, i, Count::Local(end), 1, false, |g| g.tile(p, 1))
-        })?;
+        let few =
+            self.framed(FrameKind::Branch, |g| g.for_loop(p.row, i, Count::Local(end), 1, false, |g| g.tile(p, 1)))?;
         self.count(start);
         self.i().local_set(i).local_get(end).local_get(i).i32_sub().i32_const(height).i32_ge_s().if_(BlockType::Empty);
         self.append(&full);
@@ -594,7 +593,8 @@ impl Writer<'_> {
         self.i().local_set(v);
         let offset = self.address(p.store.value, &linear)?;
         self.i().local_set(at);
-        let Bind { base: Some((n0, _)), .. } = self.binds.get(&p.n).copied().ok_or_else(|| internal("no columns"))? else {
+        let Bind { base: Some((n0, _)), .. } = self.binds.get(&p.n).copied().ok_or_else(|| internal("no columns"))?
+        else {
             return Err(internal("columns without a loop"));
         };
         let left = self.local(ValType::I32);

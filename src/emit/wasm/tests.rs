@@ -544,7 +544,15 @@ fn matrix_products() {
 }
 
 /// A convolution over NCHW with padding and a residual behind, written as the operator lowers.
-fn convolution(v: &mut Values, x: ValueId, w: ValueId, out: [usize; 4], k: [usize; 3], stride: i64, pad: i64) -> ValueId {
+fn convolution(
+    v: &mut Values,
+    x: ValueId,
+    w: ValueId,
+    out: [usize; 4],
+    k: [usize; 3],
+    stride: i64,
+    pad: i64,
+) -> ValueId {
     let shape: Vec<Dim> = v.shape(x).to_vec();
     v.func(DType::Float32, dims(&out), |v, i| {
         let i = i.to_vec();
