@@ -3,6 +3,8 @@
 mod attribute;
 mod build;
 mod external;
+#[cfg(test)]
+mod fuzz;
 mod node;
 pub mod proto;
 mod read;

@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::graph::{Graph, infer::infer};
 use prost::Message;
 
-fn node(op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) -> NodeProto {
+pub(super) fn node(op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) -> NodeProto {
     NodeProto {
         op_type: op.into(),
         name: format!("{op} of {}", outputs.first().unwrap_or(&"nothing")),
@@ -17,15 +17,15 @@ fn node(op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributePro
     }
 }
 
-fn int(name: &str, i: i64) -> AttributeProto {
+pub(super) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i: Some(i), r#type: AttributeType::Int as i32, ..Default::default() }
 }
 
-fn float(name: &str, f: f32) -> AttributeProto {
+pub(super) fn float(name: &str, f: f32) -> AttributeProto {
     AttributeProto { name: name.into(), f: Some(f), r#type: AttributeType::Float as i32, ..Default::default() }
 }
 
-fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+pub(super) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     AttributeProto { name: name.into(), ints: ints.into(), r#type: AttributeType::Ints as i32, ..Default::default() }
 }
 
@@ -34,11 +34,11 @@ fn floats(name: &str, floats: &[f32]) -> AttributeProto {
     AttributeProto { name: name.into(), floats: floats.into(), r#type, ..Default::default() }
 }
 
-fn string(name: &str, s: &str) -> AttributeProto {
+pub(super) fn string(name: &str, s: &str) -> AttributeProto {
     AttributeProto { name: name.into(), s: Some(s.into()), r#type: AttributeType::String as i32, ..Default::default() }
 }
 
-fn body(name: &str, g: GraphProto) -> AttributeProto {
+pub(super) fn body(name: &str, g: GraphProto) -> AttributeProto {
     AttributeProto {
         name: name.into(),
         g: Some(Box::new(g)),
@@ -52,7 +52,7 @@ fn reference(name: &str, to: &str, kind: AttributeType) -> AttributeProto {
 }
 
 /// `name: type[dims]`; a number, a name, or `?` for each dim.
-fn info(text: &str) -> ValueInfoProto {
+pub(super) fn info(text: &str) -> ValueInfoProto {
     let Some((name, ty)) = text.split_once(": ") else {
         return ValueInfoProto { name: text.into(), r#type: None };
     };
@@ -68,7 +68,7 @@ fn info(text: &str) -> ValueInfoProto {
     ValueInfoProto { name: name.into(), r#type: Some(TypeProto { tensor_type, ..Default::default() }) }
 }
 
-fn graph(inputs: &[&str], node: Vec<NodeProto>, outputs: &[&str]) -> GraphProto {
+pub(super) fn graph(inputs: &[&str], node: Vec<NodeProto>, outputs: &[&str]) -> GraphProto {
     GraphProto {
         name: "test".into(),
         node,
@@ -78,7 +78,7 @@ fn graph(inputs: &[&str], node: Vec<NodeProto>, outputs: &[&str]) -> GraphProto 
     }
 }
 
-fn model(opset: i64, graph: GraphProto) -> ModelProto {
+pub(super) fn model(opset: i64, graph: GraphProto) -> ModelProto {
     ModelProto {
         ir_version: 8,
         graph: Some(graph),

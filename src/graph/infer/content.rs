@@ -27,8 +27,8 @@ pub(super) fn elements(op: &str, cx: &Infer<'_>, outputs: &[Type]) -> Vec<Option
     // Of floating-point tensors only what may be a size or a scale on its way to a shape is followed.
     let small = |shape: &Vec<usize>| !first.dtype.is_float() || shape.len() <= 1;
     let found = shape_of(&first.shape).filter(small).and_then(|shape| one(op, cx, first.dtype, &shape));
-    let count: usize = known(&first.shape).map_or(usize::MAX, |s| s.iter().product());
-    vec![found.filter(|e| e.len() == count)]
+    let count = shape_of(&first.shape).map(|shape| shape.iter().product());
+    vec![found.filter(|e| Some(e.len()) == count)]
 }
 
 /// The shape of a tensor that is small enough to be followed.

@@ -5,6 +5,9 @@ use crate::error::{Error, Kind, Result};
 use crate::graph::{Graph, Node, Value, ValueId};
 use crate::tensor::{Array, DType, Dim, known, show};
 
+/// No tensor is larger than this, in bytes: sizes and offsets computed from shapes stay far from overflow.
+const MOST: i64 = 1 << 46;
+
 /// Finds the data type and shape of every value, and the elements of small integer tensors where they follow from shapes.
 /// What the model declares of a value is checked against what is found. Bodies of control flow are inferred as well.
 pub fn infer(graph: &mut Graph) -> Result<()> {
@@ -100,6 +103,15 @@ fn settle(value: &mut Value, t: Type) -> Result<()> {
         return Err(Error::new(
             Kind::InvalidShape,
             format!("\"{}\" would have the shape {}", value.name, show(&t.shape)),
+        ));
+    }
+    let mut sizes = t.shape.iter().filter_map(Dim::known).filter(|d| *d > 0);
+    let fits = sizes.try_fold(t.dtype.size() as i64, |n, d| n.checked_mul(d).filter(|n| *n <= MOST));
+    if fits.is_none() {
+        let shape = show(&t.shape);
+        return Err(Error::new(
+            Kind::InvalidShape,
+            format!("\"{}\" of shape {shape} is larger than any memory", value.name),
         ));
     }
     value.constant = t.content.as_ref().and_then(|c| constant(t.dtype, &t.shape, c));
