@@ -7,6 +7,7 @@ mod conv;
 pub mod formula;
 mod generate;
 mod loss;
+mod indexing;
 pub mod map;
 mod math;
 mod matmul;
@@ -15,6 +16,7 @@ mod norm;
 mod pool;
 mod program;
 mod recurrent;
+mod quantize;
 mod reduce;
 mod resize;
 mod roi;
@@ -65,6 +67,8 @@ const FAMILIES: &[&[(&str, Lower)]] = &[
     shape::ROWS,
     movement::ROWS,
     generate::ROWS,
+    indexing::ROWS,
+    quantize::ROWS,
 ];
 
 /// The lowering of the operator of that name.

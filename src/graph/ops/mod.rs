@@ -8,11 +8,13 @@ pub mod conv;
 pub mod einsum;
 pub mod generate;
 mod loss;
+pub mod indexing;
 mod matmul;
 pub mod movement;
 mod norm;
 pub mod pool;
 pub mod recurrent;
+pub mod quantize;
 pub mod reduce;
 pub mod resize;
 pub mod rules;
@@ -75,4 +77,6 @@ static FAMILIES: &[&[Op]] = &[
     shape::ROWS,
     movement::ROWS,
     generate::ROWS,
+    indexing::ROWS,
+    quantize::ROWS,
 ];
