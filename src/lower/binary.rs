@@ -117,3 +117,88 @@ fn whole_power<'a>(base: X<'a>, exponent: X<'a>) -> X<'a> {
     }
     exponent.lt(0i64).select(one / result, result)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::error::Kind;
+    use crate::graph::AttrValue;
+    use crate::lower::testing::{Case, In, array, f32s, run};
+    use crate::tensor::{Array, DType};
+
+    fn check(op: &str, attrs: &[(&'static str, AttrValue)], inputs: &[Array], want: Array) {
+        // Both as run-time data and as constants, which become part of the formula.
+        let data: Vec<In> = inputs.iter().cloned().map(In::Data).collect();
+        let mut mixed = data.clone();
+        if let Some(last) = mixed.last_mut() {
+            *last = In::Constant(inputs[inputs.len() - 1].clone());
+        }
+        for inputs in [data, mixed] {
+            Case { name: op, op, attrs, inputs: &inputs, want: &[want.clone()], tolerance: (1e-6, 1e-6) }.check();
+        }
+    }
+
+    #[test]
+    fn floats() {
+        let (a, b) = (f32s(&[2, 1], &[1.0, -7.5]), f32s(&[2], &[2.0, -2.0]));
+        let four = |want: &[f64]| f32s(&[2, 2], want);
+        check("Add", &[], &[a.clone(), b.clone()], four(&[3.0, -1.0, -5.5, -9.5]));
+        check("Div", &[], &[a.clone(), b.clone()], four(&[0.5, -0.5, -3.75, 3.75]));
+        check("Mod", &[("fmod", AttrValue::Int(1))], &[a.clone(), b.clone()], four(&[1.0, 1.0, -1.5, -1.5]));
+        check("Max", &[], &[a.clone(), b.clone(), f32s(&[], &[0.0])], four(&[2.0, 1.0, 2.0, 0.0]));
+        check("Mean", &[], &[a, b], four(&[1.5, -0.5, -2.75, -4.75]));
+        check("Pow", &[], &[f32s(&[2], &[3.0, -2.0]), array(DType::Int64, &[], &[3.0])], f32s(&[2], &[27.0, -8.0]));
+        check("Pow", &[], &[f32s(&[2], &[4.0, 9.0]), f32s(&[1], &[0.5])], f32s(&[2], &[2.0, 3.0]));
+    }
+
+    #[test]
+    fn integers_wrap_truncate_and_shift() {
+        let check = |op: &str, attrs: &[(&'static str, AttrValue)], dtype, a: &[f64], b: &[f64], want: &[f64]| {
+            let n = [a.len()];
+            check(op, attrs, &[array(dtype, &n, a), array(dtype, &n, b)], array(dtype, &n, want));
+        };
+        let left = [("direction", AttrValue::Str("LEFT".into()))];
+        let right = [("direction", AttrValue::Str("RIGHT".into()))];
+        check("Add", &[], DType::Uint8, &[250.0], &[10.0], &[4.0]);
+        check("Mul", &[], DType::Int8, &[100.0], &[2.0], &[-56.0]);
+        check("Div", &[], DType::Int32, &[-7.0, 7.0], &[2.0, -2.0], &[-3.0, -3.0]);
+        check("Mod", &[], DType::Int32, &[-7.0, 7.0], &[3.0, -3.0], &[2.0, -2.0]);
+        check("Mod", &[("fmod", AttrValue::Int(1))], DType::Int64, &[-7.0], &[3.0], &[-1.0]);
+        check("BitShift", &left, DType::Uint8, &[255.0, 1.0], &[4.0, 40.0], &[240.0, 0.0]);
+        check("BitShift", &right, DType::Uint32, &[4_294_967_295.0], &[31.0], &[1.0]);
+        check("Pow", &[], DType::Int32, &[3.0, -2.0, 2.0, 5.0], &[4.0, 3.0, -1.0, 0.0], &[81.0, -8.0, 0.0, 1.0]);
+        check("BitwiseXor", &[], DType::Int16, &[-1.0], &[255.0], &[-256.0]);
+        check("Min", &[], DType::Uint64, &[3.0], &[5.0], &[3.0]);
+    }
+
+    #[test]
+    fn clip_where_and_comparisons() {
+        let x = f32s(&[3], &[-1.0, 0.5, 2.0]);
+        let run = |low, high| {
+            let out = run("Clip", &[], &[In::Data(x.clone()), low, high], 1).unwrap();
+            crate::lower::testing::numbers(&out[0])
+        };
+        let scalar = |n| In::Constant(f32s(&[], &[n]));
+        assert_eq!(run(scalar(0.0), In::Absent), [0.0, 0.5, 2.0]);
+        assert_eq!(run(In::Absent, scalar(1.0)), [-1.0, 0.5, 1.0]);
+        assert_eq!(run(scalar(2.0), scalar(1.0)), [1.0, 1.0, 1.0]);
+        let truth = |shape: &[usize], v: &[f64]| array(DType::Bool, shape, v);
+        check("LessOrEqual", &[], &[x.clone(), f32s(&[], &[0.5])], truth(&[3], &[1.0, 1.0, 0.0]));
+        check("Equal", &[], &[truth(&[2], &[0.0, 1.0]), truth(&[1], &[1.0])], truth(&[2], &[0.0, 1.0]));
+        check(
+            "Where",
+            &[],
+            &[truth(&[2, 1], &[1.0, 0.0]), x, f32s(&[1], &[9.0])],
+            f32s(&[2, 3], &[-1.0, 0.5, 2.0, 9.0, 9.0, 9.0]),
+        );
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let x = |names| In::Symbolic(f32s(&[2], &[0.0, 0.0]), names);
+        let add = |a, b| run("Add", &[], &[a, b], 1).map_err(|e| e.kind()).map(|_| ());
+        assert_eq!(add(x(&["s"]), x(&["s"])), Ok(()));
+        assert_eq!(add(x(&["s"]), x(&["t"])), Err(Kind::InvalidShape));
+        assert_eq!(add(x(&[]), In::Data(f32s(&[3], &[0.0; 3]))), Err(Kind::InvalidShape));
+        assert_eq!(add(x(&[]), In::Data(array(DType::Int32, &[2], &[0.0; 2]))), Err(Kind::InvalidModel));
+    }
+}

@@ -38,3 +38,38 @@ pub(super) fn convert<'a>(x: X<'a>, from: DType, to: DType) -> X<'a> {
         _ => y,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue;
+    use crate::lower::testing::{Case, In, array, f32s};
+    use crate::tensor::DType::{self, BFloat16, Bool, Float16, Float32, Float64, Int8, Int32, Int64, Uint8};
+
+    #[test]
+    fn converts_rounds_and_wraps() {
+        let cases: &[(DType, DType, &[f64], &[f64])] = &[
+            (Float32, Float16, &[2049.0, 1e6, 0.1], &[2048.0, f64::INFINITY, 0.099_975_586]),
+            (Float32, BFloat16, &[257.0, 1.0], &[256.0, 1.0]),
+            (Float16, Float32, &[0.5, -2.0], &[0.5, -2.0]),
+            (Float32, Int32, &[-1.9, 1.9, 3e9], &[-1.0, 1.0, f64::from(i32::MAX)]),
+            (Int32, Int8, &[128.0, -129.0, 5.0], &[-128.0, 127.0, 5.0]),
+            (Int64, Uint8, &[256.0, -1.0], &[0.0, 255.0]),
+            (Float32, Bool, &[0.0, -0.5], &[0.0, 1.0]),
+            (Bool, Float32, &[0.0, 1.0], &[0.0, 1.0]),
+            (Uint8, Float16, &[255.0], &[255.0]),
+            (Float64, Int64, &[1e15, -2.5], &[1e15, -2.0]),
+        ];
+        for (from, to, x, want) in cases {
+            let (x, want) = (array(*from, &[x.len()], x), array(*to, &[want.len()], want));
+            let name = format!("{from} to {to}");
+            let (attrs, like) = ([("to", AttrValue::Int(to.onnx().into()))], array(*to, &[0], &[]));
+            let (tolerance, want) = ((0.0, 0.0), &[want][..]);
+            let inputs = [In::Data(x), In::Data(like)];
+            Case { name: &name, op: "Cast", attrs: &attrs, inputs: &inputs[..1], want, tolerance }.check();
+            Case { name: &name, op: "CastLike", attrs: &[], inputs: &inputs, want, tolerance }.check();
+        }
+        let to = [("to", AttrValue::Int(8))];
+        let e = crate::lower::testing::run("Cast", &to, &[In::Data(f32s(&[1], &[0.0]))], 1).err();
+        assert_eq!(e.map(|e| e.kind()), Some(crate::error::Kind::UnsupportedType));
+    }
+}

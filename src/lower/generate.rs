@@ -90,3 +90,51 @@ fn trilu(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         Ok(vs.arena.select(kept, x, zero))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::{Int, Tensor};
+    use crate::lower::testing::{In, array, f32s, i64s, near};
+    use crate::tensor::DType;
+
+    #[test]
+    fn cases() {
+        let tolerance = (1e-6, 0.0);
+        let shape = [In::Constant(i64s(&[2], &[1.0, 2.0]))];
+        let seven = [("value", Tensor(array(DType::Int32, &[1], &[7.0])))];
+        near("filled", "ConstantOfShape", &seven, &shape, &[array(DType::Int32, &[1, 2], &[7.0, 7.0])], tolerance);
+        let square = || f32s(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+        near(
+            "EyeLike",
+            "EyeLike",
+            &[("k", Int(1))],
+            &[In::Data(square())],
+            &[f32s(&[2, 2], &[0.0, 1.0, 0.0, 0.0])],
+            tolerance,
+        );
+        let k = |n| [In::Symbolic(square(), &["s", "s"]), In::Constant(i64s(&[], &[n]))];
+        near("upper", "Trilu", &[], &k(1.0), &[f32s(&[2, 2], &[0.0, 2.0, 0.0, 0.0])], tolerance);
+        near("lower", "Trilu", &[("upper", Int(0))], &k(0.0), &[f32s(&[2, 2], &[1.0, 0.0, 3.0, 4.0])], tolerance);
+        let scalar = |n| In::Constant(f32s(&[], &[n]));
+        near(
+            "floats",
+            "Range",
+            &[],
+            &[scalar(1.0), scalar(2.0), scalar(0.4)],
+            &[f32s(&[3], &[1.0, 1.4, 1.8])],
+            tolerance,
+        );
+        let whole = |n| In::Constant(i64s(&[], &[n]));
+        near(
+            "downwards",
+            "Range",
+            &[],
+            &[whole(5.0), whole(0.0), whole(-2.0)],
+            &[i64s(&[3], &[5.0, 3.0, 1.0])],
+            tolerance,
+        );
+        let hot = [In::Data(i64s(&[3], &[1.0, -1.0, 5.0])), whole(3.0), In::Data(f32s(&[2], &[0.0, 2.0]))];
+        let want = [f32s(&[3, 3], &[0.0, 2.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0])];
+        near("negative and outside", "OneHot", &[], &hot, &want, tolerance);
+    }
+}

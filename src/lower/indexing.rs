@@ -240,3 +240,64 @@ fn tensor_scatter(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         Ok(vs.arena.select(inside, new, old))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::{self, Int, Str};
+    use crate::lower::testing::{Case, In, exact, f32s, i64s};
+    use crate::tensor::Array;
+
+    #[test]
+    fn gathers() {
+        let x = f32s(&[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let case = |name, op, attrs, indices: Array, want| {
+            let want = [want];
+            for indices in [In::Data(indices.clone()), In::Constant(indices)] {
+                let inputs = [In::Symbolic(x.clone(), &["s"]), indices];
+                Case { name, op, attrs, inputs: &inputs, want: &want, tolerance: (0.0, 0.0) }.check();
+            }
+        };
+        case("rows", "Gather", &[], i64s(&[1], &[-1.0]), f32s(&[1, 3], &[3.0, 4.0, 5.0]));
+        case("scalar", "Gather", &[("axis", Int(1))], i64s(&[], &[2.0]), f32s(&[2], &[2.0, 5.0]));
+        case(
+            "beyond the edges",
+            "Gather",
+            &[("axis", Int(1))],
+            i64s(&[2], &[-9.0, 1e12]),
+            f32s(&[2, 2], &[0.0, 2.0, 3.0, 5.0]),
+        );
+        let each = i64s(&[2, 1], &[2.0, -3.0]);
+        case("elements", "GatherElements", &[("axis", Int(1))], each, f32s(&[2, 1], &[2.0, 3.0]));
+        case("slices", "GatherND", &[], i64s(&[1, 1], &[1.0]), f32s(&[1, 3], &[3.0, 4.0, 5.0]));
+        case("places", "GatherND", &[], i64s(&[2, 2], &[0.0, 1.0, -1.0, -1.0]), f32s(&[2], &[1.0, 5.0]));
+        let batches = [In::Data(x.clone()), In::Data(i64s(&[2, 1], &[2.0, 0.0]))];
+        let want = [f32s(&[2], &[2.0, 3.0])];
+        exact("batches", "GatherND", &[("batch_dims", Int(1))], &batches, &want);
+    }
+
+    #[test]
+    fn scatters() {
+        let x = f32s(&[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let case = |name: &str,
+                    op: &str,
+                    attrs: &[(&'static str, AttrValue)],
+                    indices: Array,
+                    updates: Array,
+                    want: &[f64]| {
+            let inputs = [In::Data(x.clone()), In::Data(indices), In::Data(updates)];
+            Case { name, op, attrs, inputs: &inputs, want: &[f32s(&[2, 3], want)], tolerance: (0.0, 0.0) }.check();
+        };
+        let two = || f32s(&[1, 2], &[10.0, 20.0]);
+        let axis = ("axis", Int(1));
+        let reduce = |r: &str| ("reduction", Str(r.into()));
+        let at = || i64s(&[1, 2], &[2.0, -1.0]);
+        case("the last one stays", "ScatterElements", &[axis.clone()], at(), two(), &[0.0, 1.0, 20.0, 3.0, 4.0, 5.0]);
+        case("add", "ScatterElements", &[axis.clone(), reduce("add")], at(), two(), &[0.0, 1.0, 32.0, 3.0, 4.0, 5.0]);
+        case("max", "ScatterElements", &[axis, reduce("max")], at(), two(), &[0.0, 1.0, 20.0, 3.0, 4.0, 5.0]);
+        let rows = f32s(&[2, 3], &[1.0; 6]);
+        let twice = i64s(&[2, 1], &[1.0, -1.0]);
+        case("rows", "ScatterND", &[reduce("add")], twice, rows, &[0.0, 1.0, 2.0, 5.0, 6.0, 7.0]);
+        let places = i64s(&[2, 2], &[0.0, 0.0, 7.0, 0.0]);
+        case("outside is ignored", "ScatterND", &[], places, f32s(&[2], &[9.0, 8.0]), &[9.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    }
+}

@@ -236,3 +236,90 @@ fn reverse_sequence(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         Ok(vs.load(x, &index))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::error::Kind;
+    use crate::graph::AttrValue::{Int, Str};
+    use crate::lower::testing::{Case, In, exact, f32s, i64s, run};
+
+    fn ints(v: &[f64]) -> In {
+        In::Constant(i64s(&[v.len()], v))
+    }
+
+    fn count(n: usize) -> Vec<f64> {
+        (0..n).map(|n| n as f64).collect()
+    }
+
+    #[test]
+    fn concat_and_split() {
+        let (a, b) = (f32s(&[2, 1], &[0.0, 1.0]), f32s(&[2, 2], &[2.0, 3.0, 4.0, 5.0]));
+        let both = [In::Symbolic(a, &["", "s"]), In::Symbolic(b, &["", "t"])];
+        let joined = f32s(&[2, 3], &[0.0, 2.0, 3.0, 1.0, 4.0, 5.0]);
+        exact("along a symbolic axis", "Concat", &[("axis", Int(-1))], &both, &[joined]);
+        let x = f32s(&[5], &count(5));
+        let parts = [f32s(&[2], &[0.0, 1.0]), f32s(&[2], &[2.0, 3.0]), f32s(&[1], &[4.0])];
+        exact("last part smaller", "Split", &[("num_outputs", Int(3))], &[In::Data(x.clone())], &parts);
+        let sized = [In::Data(x.clone()), ints(&[1.0, 4.0])];
+        exact("sizes", "Split", &[], &sized, &[f32s(&[1], &[0.0]), f32s(&[4], &[1.0, 2.0, 3.0, 4.0])]);
+        let e = run("Split", &[], &[In::Data(x), ints(&[1.0, 3.0])], 2).err();
+        assert_eq!(e.map(|e| e.kind()), Some(Kind::InvalidShape));
+    }
+
+    #[test]
+    fn slices() {
+        let far = i64::MAX as f64;
+        let cases: &[(&str, f64, f64, f64, &[f64])] = &[
+            ("middle", 1.0, 4.0, 1.0, &[1.0, 2.0, 3.0]),
+            ("last", -1.0, far, 1.0, &[5.0]),
+            ("backwards", -1.0, -far, -2.0, &[5.0, 3.0, 1.0]),
+            ("beyond the end", 4.0, 100.0, 1.0, &[4.0, 5.0]),
+            ("nothing", 3.0, 2.0, 1.0, &[]),
+        ];
+        for (name, start, end, step, want) in cases {
+            for x in [In::Data(f32s(&[6], &count(6))), In::Symbolic(f32s(&[6], &count(6)), &["s"])] {
+                let inputs = [x, ints(&[*start]), ints(&[*end]), ints(&[0.0]), ints(&[*step])];
+                let want = [f32s(&[want.len()], want)];
+                Case { name, op: "Slice", attrs: &[], inputs: &inputs, want: &want, tolerance: (0.0, 0.0) }.check();
+            }
+        }
+    }
+
+    #[test]
+    fn pads() {
+        let cases: &[(&str, &[f64], &[f64])] = &[
+            ("constant", &[1.0, 2.0], &[9.0, 0.0, 1.0, 2.0, 9.0, 9.0]),
+            ("constant", &[-1.0, 1.0], &[1.0, 2.0, 9.0]),
+            ("edge", &[2.0, 1.0], &[0.0, 0.0, 0.0, 1.0, 2.0, 2.0]),
+            ("reflect", &[2.0, 2.0], &[2.0, 1.0, 0.0, 1.0, 2.0, 1.0, 0.0]),
+            ("reflect", &[5.0, 0.0], &[1.0, 0.0, 1.0, 2.0, 1.0, 0.0, 1.0, 2.0]),
+            ("wrap", &[2.0, 4.0], &[1.0, 2.0, 0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 0.0]),
+        ];
+        for (mode, pads, want) in cases {
+            let inputs = [In::Data(f32s(&[3], &count(3))), ints(pads), In::Constant(f32s(&[], &[9.0])), ints(&[-1.0])];
+            let (attrs, want) = ([("mode", Str((*mode).into()))], [f32s(&[want.len()], want)]);
+            Case { name: mode, op: "Pad", attrs: &attrs, inputs: &inputs, want: &want, tolerance: (0.0, 0.0) }.check();
+        }
+    }
+
+    #[test]
+    fn rearrangements() {
+        let x = || In::Symbolic(f32s(&[2, 1], &[1.0, 2.0]), &["s"]);
+        exact(
+            "Tile",
+            "Tile",
+            &[],
+            &[x(), ints(&[2.0, 2.0])],
+            &[f32s(&[4, 2], &[1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0])],
+        );
+        let depth = [In::Data(f32s(&[1, 8, 1, 1], &count(8)))];
+        let size = ("blocksize", Int(2));
+        let dcr = f32s(&[1, 2, 2, 2], &[0.0, 2.0, 4.0, 6.0, 1.0, 3.0, 5.0, 7.0]);
+        exact("DCR", "DepthToSpace", &[size.clone()], &depth, &[dcr.clone()]);
+        let crd = [size.clone(), ("mode", Str("CRD".into()))];
+        exact("CRD", "DepthToSpace", &crd, &depth, &[f32s(&[1, 2, 2, 2], &count(8))]);
+        exact("back", "SpaceToDepth", &[size], &[In::Data(dcr)], &[f32s(&[1, 8, 1, 1], &count(8))]);
+        let times = [In::Data(f32s(&[3, 2], &count(6))), In::Data(i64s(&[2], &[2.0, 3.0]))];
+        exact("ReverseSequence", "ReverseSequence", &[], &times, &[f32s(&[3, 2], &[2.0, 5.0, 0.0, 3.0, 4.0, 1.0])]);
+    }
+}

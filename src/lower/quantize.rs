@@ -97,3 +97,40 @@ fn dynamic(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     })?;
     Ok(vec![y, scale, zero])
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::Int;
+    use crate::lower::testing::{In, array, f32s, near};
+    use crate::tensor::DType::{Int8, Uint8};
+
+    #[test]
+    fn cases() {
+        let tolerance = (1e-7, 1e-6);
+        let x = || In::Data(f32s(&[2, 2], &[0.5, 1.5, -300.0, 300.0]));
+        let scale = |v: &[f64]| In::Constant(f32s(&[v.len()], v));
+        let zero = In::Constant(array(Int8, &[2], &[0.0, 1.0]));
+        let want = [array(Int8, &[2, 2], &[0.0, 3.0, -128.0, 127.0])];
+        near("columns, ties to even", "QuantizeLinear", &[], &[x(), scale(&[1.0, 0.75]), zero], &want, tolerance);
+        let one = [x(), In::Constant(f32s(&[], &[1.0]))];
+        near(
+            "uint8 by default",
+            "QuantizeLinear",
+            &[],
+            &one,
+            &[array(Uint8, &[2, 2], &[0.0, 2.0, 0.0, 255.0])],
+            tolerance,
+        );
+        let q = In::Data(array(Uint8, &[1, 4], &[0.0, 1.0, 2.0, 255.0]));
+        let blocks = In::Constant(f32s(&[1, 2], &[2.0, 0.5]));
+        let zeros = In::Constant(array(Uint8, &[1, 2], &[1.0, 2.0]));
+        let want = [f32s(&[1, 4], &[-2.0, 0.0, 0.0, 126.5])];
+        near("blocks below zero", "DequantizeLinear", &[("block_size", Int(2))], &[q, blocks, zeros], &want, tolerance);
+        let x = [In::Data(f32s(&[3], &[-1.0, 0.0, 4.1]))];
+        let want = [array(Uint8, &[3], &[0.0, 50.0, 255.0]), f32s(&[], &[0.02]), array(Uint8, &[], &[50.0])];
+        near("dynamic", "DynamicQuantizeLinear", &[], &x, &want, tolerance);
+        let zeros = [In::Data(f32s(&[1], &[0.0]))];
+        let want = [array(Uint8, &[1], &[0.0]), f32s(&[], &[1.0]), array(Uint8, &[], &[0.0])];
+        near("all zeros", "DynamicQuantizeLinear", &[], &zeros, &want, tolerance);
+    }
+}

@@ -156,3 +156,64 @@ fn cumulative(cx: &mut Cx<'_>, product: bool) -> Result<Vec<ValueId>> {
         Ok((parallel, vec![Stmt::Set { var, ty, to: start }, Stmt::For { axis: axes[at], body }]))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::Int;
+    use crate::lower::testing::{Case, In, array, exact, f32s, i64s, near};
+    use crate::tensor::DType;
+
+    #[test]
+    fn reductions() {
+        let x = f32s(&[2, 3], &[1.0, -2.0, 3.0, 4.0, 5.0, -6.0]);
+        let keep = |n| ("keepdims", Int(n));
+        let last = |op, want: &[f64]| {
+            let inputs = [In::Symbolic(x.clone(), &["b", ""]), In::Constant(i64s(&[1], &[-1.0]))];
+            let want = [f32s(&[2], want)];
+            Case { name: op, op, attrs: &[keep(0)], inputs: &inputs, want: &want, tolerance: (1e-6, 1e-6) }.check();
+        };
+        last("ReduceSum", &[2.0, 3.0]);
+        last("ReduceMean", &[2.0 / 3.0, 1.0]);
+        last("ReduceMax", &[3.0, 5.0]);
+        last("ReduceMin", &[-2.0, -6.0]);
+        last("ReduceProd", &[-6.0, -120.0]);
+        last("ReduceL1", &[6.0, 15.0]);
+        last("ReduceL2", &[14f64.sqrt(), 77f64.sqrt()]);
+        last("ReduceSumSquare", &[14.0, 77.0]);
+        last("ReduceLogSum", &[2f64.ln(), 3f64.ln()]);
+        last("ReduceLogSumExp", &[3.132_845_2, 5.313_273_6]);
+        let all = [In::Data(x.clone())];
+        let tolerance = (1e-6, 1e-6);
+        near("all axes", "ReduceSum", &[], &all, &[f32s(&[1, 1], &[5.0])], tolerance);
+        near("no axes", "ReduceSum", &[("noop_with_empty_axes", Int(1))], &all, &[x.clone()], tolerance);
+        let none = [In::Data(f32s(&[2, 0], &[])), In::Constant(i64s(&[1], &[1.0]))];
+        near("sum of nothing", "ReduceSum", &[keep(0)], &none, &[f32s(&[2], &[0.0, 0.0])], tolerance);
+        near("maximum of nothing", "ReduceMax", &[keep(0)], &none, &[f32s(&[2], &[f64::NEG_INFINITY; 2])], tolerance);
+        let bytes = [In::Data(array(DType::Int8, &[0], &[]))];
+        near("least of no bytes", "ReduceMin", &[keep(0)], &bytes, &[array(DType::Int8, &[], &[127.0])], tolerance);
+        let large = [In::Data(f32s(&[2], &[1000.0, 1000.0]))];
+        near(
+            "log-sum-exp of large",
+            "ReduceLogSumExp",
+            &[keep(0)],
+            &large,
+            &[f32s(&[], &[1000.0 + 2f64.ln()])],
+            tolerance,
+        );
+    }
+
+    #[test]
+    fn extrema_and_running_sums() {
+        let ties = [In::Data(f32s(&[2, 3], &[2.0, 2.0, 1.0, 0.0, 3.0, 3.0]))];
+        exact("first", "ArgMax", &[("axis", Int(1)), ("keepdims", Int(0))], &ties, &[i64s(&[2], &[0.0, 1.0])]);
+        let last = [("axis", Int(-1)), ("select_last_index", Int(1))];
+        exact("last", "ArgMax", &last, &ties, &[i64s(&[2, 1], &[1.0, 2.0])]);
+        exact("least", "ArgMin", &[("keepdims", Int(0))], &ties, &[i64s(&[3], &[1.0, 0.0, 0.0])]);
+        let x = f32s(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let at = |axis: f64| [In::Data(x.clone()), In::Constant(i64s(&[], &[axis]))];
+        let six = |v: &[f64]| [f32s(&[2, 3], v)];
+        exact("along rows", "CumSum", &[], &at(1.0), &six(&[1.0, 3.0, 6.0, 4.0, 9.0, 15.0]));
+        exact("reverse", "CumSum", &[("reverse", Int(1))], &at(-1.0), &six(&[6.0, 5.0, 3.0, 15.0, 11.0, 6.0]));
+        exact("exclusive", "CumSum", &[("exclusive", Int(1))], &at(0.0), &six(&[0.0, 0.0, 0.0, 1.0, 2.0, 3.0]));
+    }
+}

@@ -110,3 +110,66 @@ fn size(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         Ok(vs.arena.cast(Ty::I64, n))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::error::Kind;
+    use crate::graph::AttrValue::{Int, Ints};
+    use crate::kernel::{BinaryOp, Def, Node};
+    use crate::lower::testing::{In, exact, f32s, i64s, lower, run};
+
+    fn count(n: usize) -> Vec<f64> {
+        (0..n).map(|n| n as f64).collect()
+    }
+
+    /// (from, names of its dims, to, whether its index map divides)
+    #[test]
+    fn reshape_divides_only_where_dims_merge_or_split() {
+        let cases: &[(&[usize], &'static [&'static str], &[f64], bool)] = &[
+            (&[2, 3, 4], &["b", "s"], &[0.0, -1.0, 2.0, 2.0], false),
+            (&[2, 3, 2, 2], &["b", "s"], &[0.0, 0.0, 4.0], true),
+            (&[2, 3, 4], &["b", "s"], &[-1.0, 4.0], true),
+            (&[2, 1, 6], &["b"], &[0.0, 6.0, 1.0, 1.0], false),
+            (&[4, 6], &[], &[3.0, 8.0], true),
+            (&[2, 3], &["b"], &[0.0, -1.0], false),
+        ];
+        for (from, names, to, divides) in cases {
+            let n = from.iter().product();
+            let x = f32s(from, &count(n));
+            let inputs = [In::Symbolic(x.clone(), names), In::Constant(i64s(&[to.len()], to))];
+            let out = run("Reshape", &[], &inputs, 1).unwrap();
+            assert_eq!(out[0].bytes(), x.bytes(), "{from:?} to {to:?}");
+            let (lowered, ..) = lower("Reshape", &[], &inputs, 1).unwrap();
+            let Def::Func(f) = &lowered.values.get(lowered.outputs[0]).def else { panic!("not a function") };
+            let mut found = false;
+            lowered.values.arena.visit(f.expr, &mut |_, n| {
+                found |= matches!(n, Node::Binary(BinaryOp::FloorDiv | BinaryOp::FloorMod, ..));
+            });
+            assert_eq!(found, *divides, "{from:?} to {to:?}");
+        }
+        let e = run("Reshape", &[], &[In::Data(f32s(&[4], &count(4))), In::Constant(i64s(&[1], &[3.0]))], 1).err();
+        assert_eq!(
+            e.as_ref().map(|e| (e.kind(), e.message())),
+            Some((Kind::InvalidShape, "[4] does not reshape to [3]"))
+        );
+    }
+
+    #[test]
+    fn cases() {
+        let x = f32s(&[2, 1, 3], &count(6));
+        let data = In::Symbolic(x.clone(), &["b"]);
+        let ints = |v: &[f64]| In::Constant(i64s(&[v.len()], v));
+        let one = [data.clone()];
+        exact("Flatten", "Flatten", &[("axis", Int(-1))], &one, &[f32s(&[2, 3], &count(6))]);
+        exact("Squeeze", "Squeeze", &[], &one, &[f32s(&[2, 3], &count(6))]);
+        exact("Unsqueeze", "Unsqueeze", &[], &[data.clone(), ints(&[0.0, -1.0])], &[f32s(&[1, 2, 1, 3, 1], &count(6))]);
+        let turned = f32s(&[3, 2, 1], &[0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        exact("Transpose", "Transpose", &[("perm", Ints(vec![2, 0, 1]))], &one, &[turned]);
+        let wide = f32s(&[2, 2, 3], &[0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 3.0, 4.0, 5.0]);
+        exact("Expand", "Expand", &[], &[data.clone(), ints(&[2.0, 1.0])], &[wide]);
+        exact("Shape", "Shape", &[("start", Int(-2))], &one, &[i64s(&[2], &[1.0, 3.0])]);
+        exact("Size", "Size", &[], &one, &[i64s(&[], &[6.0])]);
+        let e = run("Squeeze", &[], &[data, ints(&[0.0])], 1).err();
+        assert_eq!(e.map(|e| e.kind()), Some(Kind::InvalidShape));
+    }
+}

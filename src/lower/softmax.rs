@@ -60,3 +60,28 @@ fn hardmax(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         Ok(vs.arena.select(hit, one, zero))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::Int;
+    use crate::lower::testing::{Case, In, f32s};
+
+    #[test]
+    fn rows_and_the_older_matrix_form() {
+        let inf = f64::INFINITY;
+        let case = |name, op, attrs, x, want| {
+            Case { name, op, attrs, inputs: &[In::Symbolic(x, &["b"])], want: &[want], tolerance: (1e-7, 1e-5) }
+                .check();
+        };
+        let x = || f32s(&[2, 2], &[1000.0, 1000.0, 0.0, -inf]);
+        case("large and masked", "Softmax", &[], x(), f32s(&[2, 2], &[0.5, 0.5, 1.0, 0.0]));
+        let ln2 = 2f64.ln();
+        case("log", "LogSoftmax", &[], x(), f32s(&[2, 2], &[-ln2, -ln2, 0.0, -inf]));
+        case("first of equals", "Hardmax", &[], x(), f32s(&[2, 2], &[1.0, 0.0, 1.0, 0.0]));
+        let four = || f32s(&[1, 2, 2], &[0.0; 4]);
+        case("one axis", "Softmax", &[("axis", Int(1))], four(), f32s(&[1, 2, 2], &[0.5; 4]));
+        let old = [("axis", Int(1)), ("coerce", Int(1))];
+        case("before opset 13", "Softmax", &old, four(), f32s(&[1, 2, 2], &[0.25; 4]));
+        case("before opset 13", "Hardmax", &old, four(), f32s(&[1, 2, 2], &[1.0, 0.0, 0.0, 0.0]));
+    }
+}

@@ -179,3 +179,20 @@ pub fn difference(got: &Array, want: &Array, (absolute, relative): (f64, f64)) -
     let n = a.iter().zip(&b).position(|(x, y)| far(*x, *y))?;
     Some(format!("element {n} is {}, not {} (of {a:?}, wanted {b:?})", a[n], b[n]))
 }
+
+/// Checks a case within (absolute, relative) tolerances.
+pub fn near(
+    name: &str,
+    op: &str,
+    attrs: &[(&'static str, AttrValue)],
+    inputs: &[In],
+    want: &[Array],
+    tolerance: (f64, f64),
+) {
+    Case { name, op, attrs, inputs, want, tolerance }.check();
+}
+
+/// Checks a case whose outputs are exact.
+pub fn exact(name: &str, op: &str, attrs: &[(&'static str, AttrValue)], inputs: &[In], want: &[Array]) {
+    near(name, op, attrs, inputs, want, (0.0, 0.0));
+}

@@ -167,3 +167,82 @@ fn dropout(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue;
+    use crate::lower::testing::{Case, In, array, difference, f32s, numbers, run};
+    use crate::tensor::DType;
+
+    /// Against `f64`, where textbook formulas cancel, overflow or lose their sign. (absolute, relative)
+    #[test]
+    fn smooth_functions_keep_their_digits() {
+        type F = fn(f64) -> f64;
+        let cases: &[(&str, F, &[f64])] = &[
+            ("Acosh", f64::acosh, &[1.0, 1.000_001, 2.0, 1e4, 1e30]),
+            ("Asinh", f64::asinh, &[0.0, 1e-6, -1e-3, 2.0, -1e30]),
+            ("Atanh", f64::atanh, &[0.0, 1e-6, -0.3, 0.999]),
+            ("Cosh", f64::cosh, &[0.0, -3.0, 88.9]),
+            ("Elu", |x| if x < 0.0 { x.exp_m1() } else { x }, &[-1e-6, -0.4, -90.0, 2.0]),
+            ("Mish", |x| x * (x.exp().ln_1p()).tanh(), &[-50.0, -1.0, 0.0, 3.0, 80.0]),
+            ("Sigmoid", |x| 1.0 / (1.0 + (-x).exp()), &[-100.0, -1.0, 0.0, 1.0, 100.0]),
+            ("Sinh", f64::sinh, &[1e-6, -0.5, 1.5, -88.9]),
+            ("Softplus", |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), &[-60.0, -5.0, 0.0, 5.0, 100.0]),
+            ("Tan", f64::tan, &[0.0, 1e-6, -1.2]),
+        ];
+        for (op, f, xs) in cases {
+            let got = run(op, &[], &[In::Data(f32s(&[xs.len()], xs))], 1).unwrap();
+            let want: Vec<f64> = numbers(&f32s(&[xs.len()], xs)).into_iter().map(f).collect();
+            assert_eq!(difference(&got[0], &f32s(&[xs.len()], &want), (1e-12, 2e-5)), None, "{op}");
+        }
+    }
+
+    #[test]
+    fn cases() {
+        let nan = f64::NAN;
+        let inf = f64::INFINITY;
+        let float = |op: &str, attrs: &[(&'static str, AttrValue)], x: &[f64], want: &[f64]| {
+            let (x, want) = (f32s(&[x.len()], x), f32s(&[want.len()], want));
+            Case { name: op, op, attrs, inputs: &[In::Data(x)], want: &[want], tolerance: (1e-6, 1e-5) }.check();
+        };
+        float("Relu", &[], &[-1.0, 2.0, nan], &[0.0, 2.0, nan]);
+        float("Sign", &[], &[-2.0, -0.0, 3.0], &[-1.0, 0.0, 1.0]);
+        float("Round", &[], &[0.5, 1.5, -2.5], &[0.0, 2.0, -2.0]);
+        float("LeakyRelu", &[("alpha", AttrValue::Float(0.5))], &[-2.0, 2.0], &[-1.0, 2.0]);
+        float("HardSigmoid", &[], &[-9.0, 0.0, 9.0], &[0.0, 0.5, 1.0]);
+        float("HardSwish", &[], &[-4.0, 3.0, 1.0], &[0.0, 3.0, 2.0 / 3.0]);
+        float("Gelu", &[], &[1.0, -1.0], &[0.841_344_7, -0.158_655_3]);
+        float("Gelu", &[("approximate", AttrValue::Str("tanh".into()))], &[1.0], &[0.841_192]);
+        float(
+            "Shrink",
+            &[("bias", AttrValue::Float(1.0)), ("lambd", AttrValue::Float(1.5))],
+            &[-2.0, 1.0, 2.0],
+            &[-1.0, 0.0, 1.0],
+        );
+        float("ThresholdedRelu", &[], &[0.5, 1.0, 1.5], &[0.0, 0.0, 1.5]);
+        let truth = |op, attrs, x: &[f64], want: &[f64]| {
+            let (x, want) = (f32s(&[x.len()], x), array(DType::Bool, &[want.len()], want));
+            Case { name: op, op, attrs, inputs: &[In::Data(x)], want: &[want], tolerance: (0.0, 0.0) }.check();
+        };
+        truth("IsNaN", &[], &[nan, inf, 0.0], &[1.0, 0.0, 0.0]);
+        truth("IsInf", &[("detect_positive", AttrValue::Int(0))], &[nan, inf, -inf], &[0.0, 0.0, 1.0]);
+        let int = |op, dtype, x: &[f64], want: &[f64]| {
+            let (x, want) = (array(dtype, &[x.len()], x), array(dtype, &[want.len()], want));
+            Case { name: op, op, attrs: &[], inputs: &[In::Data(x)], want: &[want], tolerance: (0.0, 0.0) }.check();
+        };
+        int("Neg", DType::Int8, &[-128.0, 5.0], &[-128.0, -5.0]);
+        int("Abs", DType::Uint8, &[255.0], &[255.0]);
+        int("BitwiseNot", DType::Uint16, &[0.0, 65535.0], &[65535.0, 0.0]);
+        int("Not", DType::Bool, &[0.0, 1.0], &[1.0, 0.0]);
+    }
+
+    #[test]
+    fn dropout_only_infers() {
+        let x = f32s(&[2], &[1.0, 2.0]);
+        let flag = |b| In::Constant(array(DType::Bool, &[], &[b]));
+        let out = run("Dropout", &[], &[In::Data(x.clone()), In::Absent, flag(0.0)], 2).unwrap();
+        assert_eq!((&out[0], numbers(&out[1])), (&x, vec![1.0, 1.0]));
+        let e = run("Dropout", &[], &[In::Data(x), In::Absent, flag(1.0)], 1).err();
+        assert_eq!(e.map(|e| e.kind()), Some(crate::error::Kind::UnsupportedOp));
+    }
+}
