@@ -1,7 +1,8 @@
 //! Symbolic dimensions: integer polynomials over named symbols, in a canonical form, so that equal dims compare equal.
 
 use crate::error::{Error, Kind, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub struct DimRange {
 }
 
 /// A dimension: a sum of terms, each a whole coefficient times a product of atoms.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Dim(Vec<Term>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -35,6 +36,26 @@ enum Atom {
     FloorDiv(Box<Dim>, Box<Dim>),
     Max(Box<Dim>, Box<Dim>),
     Min(Box<Dim>, Box<Dim>),
+}
+
+/// How deep quotients, greatest and least may be nested in a file. Each strided layer of a network adds one.
+const MAX_DEPTH: u32 = 100;
+
+impl<'de> Deserialize<'de> for Dim {
+    /// Dims nest in dims, and every level takes stack: a file must not choose how much.
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        thread_local! {
+            static DEPTH: Cell<u32> = const { Cell::new(0) };
+        }
+        let depth = DEPTH.get();
+        if depth >= MAX_DEPTH {
+            return Err(de::Error::custom("a dimension is nested too deeply"));
+        }
+        DEPTH.set(depth + 1);
+        let terms = Vec::deserialize(d);
+        DEPTH.set(depth);
+        terms.map(Dim)
+    }
 }
 
 impl From<i64> for Dim {
@@ -413,5 +434,18 @@ mod tests {
             }
         });
         assert_eq!(stack, [11]);
+    }
+
+    #[test]
+    fn a_dim_in_a_file_may_not_nest_without_end() {
+        let mut d = Dim::sym("n");
+        for _ in 1..MAX_DEPTH {
+            d = d.add(&Dim::from(1)).floor_div(&Dim::from(2));
+        }
+        let bytes = postcard::to_allocvec(&d).ok();
+        assert_eq!(bytes.as_deref().and_then(|b| postcard::from_bytes::<Dim>(b).ok()), Some(d));
+        // One term of one atom, a quotient of one term of one atom, and so on.
+        let deep = [1u8, 1, 1].repeat(1 << 20);
+        assert!(postcard::from_bytes::<Dim>(&deep).is_err());
     }
 }
