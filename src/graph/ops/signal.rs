@@ -9,15 +9,15 @@ use crate::tensor::{DType, Dim, show};
 const WINDOW: &[Attr] = &[int("output_datatype", 1), int("periodic", 1)];
 
 pub(super) static ROWS: &[Op] = &[
-    row("DFT", &[17, 20], (1, 3), &[int("inverse", 0), int("onesided", 0)], dft),
-    row("STFT", &[17], (2, 4), &[int("onesided", 1)], stft),
-    row("HannWindow", &[17], (1, 1), WINDOW, window),
-    row("HammingWindow", &[17], (1, 1), WINDOW, window),
     row("BlackmanWindow", &[17], (1, 1), WINDOW, window),
+    row("DFT", &[17, 20], (1, 3), &[int("inverse", 0), int("onesided", 0)], dft),
+    row("HammingWindow", &[17], (1, 1), WINDOW, window),
+    row("HannWindow", &[17], (1, 1), WINDOW, window),
     row("MelWeightMatrix", &[17], (5, 5), &[int("output_datatype", 1)], |i| {
         let bins = number(i, 1, "the length of a transform")?.floor_div(&Dim::from(2)).add(&Dim::from(1));
         Ok(vec![Type::new(output_dtype(i)?, vec![bins, number(i, 0, "the number of mel bins")?])])
     }),
+    row("STFT", &[17], (2, 4), &[int("onesided", 1)], stft),
 ];
 
 fn number(i: &Infer<'_>, at: usize, what: &str) -> Result<Dim> {
