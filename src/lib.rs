@@ -26,5 +26,5 @@ pub mod serve;
 #[cfg(feature = "cli")]
 pub mod store;
 
-#[cfg(all(feature = "web", target_arch = "wasm32"))]
+#[cfg(all(any(feature = "web", feature = "compiler-web"), target_arch = "wasm32"))]
 pub mod web;

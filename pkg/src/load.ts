@@ -31,8 +31,8 @@ export interface LoadOptions {
  * from files given one by one.
  */
 export async function load<
-  Feeds extends { readonly [name: string]: Tensor } = Record<string, Tensor>,
-  Results extends { readonly [name: string]: Tensor } = Record<string, Tensor>,
+  Feeds extends { readonly [K in keyof Feeds]: Tensor } = Record<string, Tensor>,
+  Results extends { readonly [K in keyof Results]: Tensor } = Record<string, Tensor>,
 >(from: string | URL | PackageFiles, options: LoadOptions = {}): Promise<Model<Feeds, Results>> {
   checkOptions(options);
   const { signal } = options;

@@ -43,8 +43,8 @@ const statsOf = ({ device, cache, bytes, times }: Started) => ({ device: device.
 const RECOVERIES = 2;
 
 export class Model<
-  Feeds extends { readonly [name: string]: Tensor } = Record<string, Tensor>,
-  Results extends { readonly [name: string]: Tensor } = Record<string, Tensor>,
+  Feeds extends { readonly [K in keyof Feeds]: Tensor } = Record<string, Tensor>,
+  Results extends { readonly [K in keyof Results]: Tensor } = Record<string, Tensor>,
 > {
   /** Inputs, outputs and symbolic dims. */
   readonly signature: Signature;
@@ -155,7 +155,7 @@ export class Model<
       if (!inputs.some((port) => port.name === key)) throw wrong(`there is no input "${key}"`, `inputs are ${wanted}`);
     }
     return inputs.map((port) => {
-      const tensor: unknown = Object.hasOwn(feeds, port.name) ? feeds[port.name] : undefined;
+      const tensor: unknown = Object.hasOwn(feeds, port.name) ? feeds[port.name as keyof Feeds] : undefined;
       if (tensor === undefined) throw wrong(`input "${port.name}" is missing`, `inputs are ${wanted}`);
       if (!(tensor instanceof Tensor)) throw wrong(`input "${port.name}" is not a Tensor`, `inputs are ${wanted}`);
       if (tensor.location === "none") throw new NearsideError("disposed", `the tensor for "${port.name}" was disposed`, { place: name });

@@ -1,10 +1,10 @@
 // The runtime in WebAssembly: started once for all models. Its functions throw plain objects; here they become errors.
 import { NearsideError, toError } from "./errors.js";
-import initWasm, * as wasm from "./runtime/nearside_runtime.js";
+import initWasm, * as wasm from "./wasm/runtime.js";
 import { files } from "./source.js";
 import type { DataType } from "./tensor.js";
 
-export type { GoldenCases, Package } from "./runtime/nearside_runtime.js";
+export type { GoldenCases, Package } from "./wasm/runtime.js";
 export type Runtime = typeof wasm;
 
 /** What `init` takes: a module that the host compiled, its bytes, or a response. */
@@ -89,14 +89,14 @@ export function runtime(): Promise<Runtime> {
 
 async function start(module?: RuntimeModule): Promise<Runtime> {
   try {
-    const own = new URL("./runtime/nearside_runtime_bg.wasm", import.meta.url);
+    const own = new URL("./wasm/runtime_bg.wasm", import.meta.url);
     // fetch does not read files under Node.
     const from = module ?? (own.protocol === "file:" ? await (await files()).readFile(own) : own);
     await initWasm({ module_or_path: from });
     return wasm;
   } catch (thrown) {
     throw new NearsideError("internal", `the runtime does not start: ${toError(thrown).what}`, {
-      place: "nearside_runtime_bg.wasm",
+      place: "runtime_bg.wasm",
       help: "serve the .wasm file beside the scripts, and allow 'wasm-unsafe-eval' in the Content-Security-Policy",
       cause: thrown,
     });

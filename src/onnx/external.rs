@@ -43,6 +43,11 @@ fn beyond(location: &str, offset: u64, length: u64, size: u64) -> Error {
     )
 }
 
+/// Whether the name that a model gives to external data stays below the model's folder. Everything else is an error.
+pub fn check_location(location: &str) -> Result<()> {
+    relative(location).map(drop)
+}
+
 /// The path as a sequence of plain names below the model's folder.
 fn relative(location: &str) -> Result<PathBuf> {
     let escapes = || {

@@ -13,7 +13,7 @@ mod tensor;
 mod tests;
 mod upgrade;
 
-pub use external::{Buffers, ExternalData, Folder, NoExternalData};
+pub use external::{Buffers, ExternalData, Folder, NoExternalData, check_location};
 pub use read::read;
 
 use crate::error::{Error, Kind, Result};
