@@ -100,7 +100,7 @@ function beside(folder: string): External {
 
 /** Only a folder that holds nothing, or a package, is written over. */
 async function checkFolder(folder: string): Promise<void> {
-  const entries = await readdir(folder).catch(() => []);
+  const entries = await readdir(folder).catch((): string[] => []);
   if (entries.length > 0 && !entries.includes("manifest.json")) {
     throw new NearsideError("conflict", "the folder is not empty and holds no package", { place: folder, help: "name another folder with -o" });
   }
@@ -135,13 +135,14 @@ async function main(args: string[]): Promise<Result> {
   if (command === "inspect") return show(path);
   if (command !== "build") throw usage(`there is no command "${command}" here; the native nearside has more`);
   if (values.output === undefined) throw usage("build needs -o DIR");
-  if (values.weights !== "f32" && values.weights !== "f16") throw usage(`--weights is "${values.weights}", not f32 or f16`);
+  const { weights } = values;
+  if (weights !== "f32" && weights !== "f16") throw usage(`--weights is "${weights}", not f32 or f16`);
   const begin = performance.now();
   const name = values.name ?? basename(path).replace(/\.[^.]*$/, "").toLowerCase().replace(/[^a-z0-9._-]/g, "-");
   await checkFolder(values.output);
   const model = await read(path);
   const dims = Object.fromEntries(values.dim.map(parseDim));
-  const options = { name, version: values.version, dims, weights: values.weights, fused: !values.unfused, external: beside(dirname(path)) };
+  const options = { name, version: values.version, dims, weights, fused: !values.unfused, external: beside(dirname(path)) };
   const built = await build(model, options);
   await write(values.output, built);
   const { summary } = built;

@@ -38,5 +38,20 @@ export interface Device {
   /** Settles when everything but the weights is ready. */
   ready(): Promise<void>;
   run(inputs: readonly Tensor[], bound: Bound, locations: readonly OutputLocation[], signal?: AbortSignal): Promise<RunResult>;
+  /** Counts of the session and its last run, where the device keeps them. */
+  counters?(): RunCounters | undefined;
   dispose(): void;
+}
+
+/** What a session on the GPU has made, and what its last run did. */
+export interface RunCounters {
+  readonly pipelines: number;
+  readonly bindGroups: number;
+  readonly buffers: number;
+  /** Bytes of all buffers. */
+  readonly peakBytes: number;
+  readonly dispatches: number;
+  readonly submits: number;
+  readonly bindGroupsInRun: number;
+  readonly buffersInRun: number;
 }

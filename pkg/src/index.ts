@@ -1,6 +1,6 @@
 // Nearside: compiled ONNX models in browsers, workers and Node.
 export type { CacheStats } from "./cache.js";
-export type { DeviceInfo, DeviceKind, Memory, OutputLocation } from "./device.js";
+export type { DeviceInfo, DeviceKind, Memory, OutputLocation, RunCounters } from "./device.js";
 export { type ErrorCode, NearsideError } from "./errors.js";
 export { type LoadOptions, load } from "./load.js";
 export type { Model, Refused, RunOptions, Stats } from "./model.js";

@@ -1,6 +1,6 @@
 // A loaded model.
 import type { CacheStats } from "./cache.js";
-import type { DeviceInfo, DeviceKind, Memory, OutputLocation } from "./device.js";
+import type { DeviceInfo, DeviceKind, Memory, OutputLocation, RunCounters } from "./device.js";
 import { type ErrorCode, NearsideError, aborted, throwIfAborted, toError } from "./errors.js";
 import { type LoadTimes, type Origin, type Started, startDevice } from "./start.js";
 import { Queue } from "./queue.js";
@@ -32,6 +32,8 @@ export interface Stats {
   readonly runs: number;
   /** The last run, from the call to the outputs, and the device's own part of it. */
   readonly lastRun: { readonly ms: number; readonly deviceMs: number } | undefined;
+  /** On the GPU: what was made at load, and what the last run did. */
+  readonly gpu: RunCounters | undefined;
   /** How often a lost device was replaced. */
   readonly recoveries: number;
   readonly refused: readonly Refused[];
@@ -96,6 +98,7 @@ export class Model<
       ...this.#stats,
       runs: this.#runs,
       lastRun: this.#last,
+      gpu: this.#started?.device.counters?.(),
       recoveries: this.#recoveries,
       refused: this.#refused,
     };

@@ -90,12 +90,15 @@ export async function startDevice(
     const files = packs.map((p) => packFile(o, p.sha256, p.size));
     const code = (file: PackageFile) => codeOf(file, fetching);
     // Takes the memory before the weights are fetched: a device that is too small is told at once.
-    device = await abortable(
+    const starting: Promise<Device> =
       kind === "wasm"
         ? WasmDevice.start(o.runtime, o.plan, o.signature, o.manifest, o.threads, code)
-        : GpuDevice.start(o.runtime, o.plan, o.signature, o.manifest, async (f) => fetchFile(f, fetching)),
-      outer,
-    );
+        : GpuDevice.start(o.runtime, o.plan, o.signature, o.manifest, (f) => fetchFile(f, fetching));
+    device = await abortable(starting, outer).catch((thrown: unknown) => {
+      // What starts although nobody waits for it any more is ended.
+      starting.then((late) => late.dispose()).catch(() => undefined);
+      throw thrown;
+    });
     const used = device;
     const goldenFile = fileOf(o.manifest, "golden");
     loaded = 0;

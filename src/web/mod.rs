@@ -5,6 +5,8 @@
 #[cfg(feature = "compiler-web")]
 mod compiler;
 #[cfg(feature = "web")]
+mod gpu;
+#[cfg(feature = "web")]
 mod runtime;
 
 use crate::error::{Error, Kind};

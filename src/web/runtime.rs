@@ -15,7 +15,7 @@ use wasm_bindgen::prelude::*;
 
 /// A tensor on its way between the two: `bytes` are little-endian elements.
 #[derive(Serialize, Deserialize)]
-struct Tensor {
+pub(super) struct Tensor {
     #[serde(rename = "type")]
     dtype: DType,
     dims: Vec<usize>,
@@ -50,7 +50,7 @@ mod serde_bytes_js {
 }
 
 impl Tensor {
-    fn of(a: &Array) -> Tensor {
+    pub(super) fn of(a: &Array) -> Tensor {
         Tensor { dtype: a.dtype(), dims: a.shape().to_vec(), bytes: a.bytes().to_vec() }
     }
 
@@ -95,7 +95,7 @@ fn dtype(name: &str) -> Result<DType> {
 /// A parsed plan.
 #[wasm_bindgen]
 pub struct Package {
-    plan: Arc<Plan>,
+    pub(super) plan: Arc<Plan>,
 }
 
 /// The sizes and places that the host of `model.wasm` needs. Bytes.

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: from a fresh clone to real models in the browser.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let built = DEMO.iter().map(|recipe| recipe.build(&nearside, &models)).collect::<Result<Vec<_>>>()?;
     let store = packages::publish(&nearside, &built)?;
     let www = process::root().join("www/dist");
+    assets(&models, &www.join("assets"))?;
     if args.check {
         let server = Server::start(&nearside, &store, &www, 0)?;
         return check(args, &models, &server);
@@ -46,6 +48,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     open(&server.origin);
     server.wait()
+}
+
+/// Puts beside the page what it shows and is not committed: labels, the tokenizer, sample photos.
+fn assets(models: &models::Models, folder: &Path) -> Result<()> {
+    let photos = folder.join("photos");
+    fs::create_dir_all(&photos)?;
+    for name in ["labels.json", "tokenizer.json"] {
+        fs::copy(models.folder.join(name), folder.join(name))?;
+    }
+    for entry in fs::read_dir(models.folder.join("photos"))? {
+        let entry = entry?;
+        fs::copy(entry.path(), photos.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 /// Opens the page in the user's browser, where there is a desktop; the URL is printed in any case.

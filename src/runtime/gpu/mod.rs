@@ -7,6 +7,7 @@ mod adapter;
 mod platform;
 mod session;
 mod signal;
+mod tensor;
 
 pub use adapter::{AdapterInfo, Choice, Gpu};
 pub use session::{Feed, GpuSession, GpuTensor, Stats};

@@ -38,7 +38,7 @@ impl Feed<'_> {
 /// A tensor in a GPU buffer of its own, in the type that [`gpu_dtype`] gives.
 #[derive(Debug, Clone)]
 pub struct GpuTensor {
-    buffer: wgpu::Buffer,
+    pub(super) buffer: wgpu::Buffer,
     pub dtype: DType,
     pub shape: Vec<usize>,
 }
