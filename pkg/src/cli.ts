@@ -4,7 +4,7 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { type Built, type External, build, inspect } from "./compiler.js";
+import { type BuildOptions, type Built, type External, build, inspect } from "./compiler.js";
 import { type ErrorCode, NearsideError, toError } from "./errors.js";
 
 const USAGE = `Compiles ONNX models to WebAssembly and WGSL.
@@ -142,7 +142,7 @@ async function main(args: string[]): Promise<Result> {
   await checkFolder(values.output);
   const model = await read(path);
   const dims = Object.fromEntries(values.dim.map(parseDim));
-  const options = { name, version: values.version, dims, weights, fused: !values.unfused, external: beside(dirname(path)) };
+  const options: BuildOptions = { name, version: values.version, dims, weights, fused: !values.unfused, external: beside(dirname(path)) };
   const built = await build(model, options);
   await write(values.output, built);
   const { summary } = built;

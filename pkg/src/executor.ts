@@ -120,7 +120,7 @@ async function stoppable(work: Promise<Done>, stop: () => void, signal: AbortSig
   signal?.addEventListener("abort", stop, { once: true });
   try {
     const done = await work;
-    if (done.stopped) throw aborted(signal?.reason);
+    if (done.stopped || signal?.aborted) throw aborted(signal?.reason);
     return done;
   } finally {
     signal?.removeEventListener("abort", stop);

@@ -1,7 +1,7 @@
 // A loaded model.
 import type { CacheStats } from "./cache.js";
 import type { DeviceInfo, DeviceKind, Memory, OutputLocation, RunCounters } from "./device.js";
-import { type ErrorCode, NearsideError, aborted, throwIfAborted, toError } from "./errors.js";
+import { type ErrorCode, NearsideError, abortable, aborted, throwIfAborted, toError } from "./errors.js";
 import { type LoadTimes, type Origin, type Started, startDevice } from "./start.js";
 import { Queue } from "./queue.js";
 import { type Signature, guard } from "./runtime.js";
@@ -82,7 +82,7 @@ export class Model<
     const inputs = this.#inputs(feeds);
     const bound = guard(() => this.#origin.plan.bind(inputs.map((t) => t.dims)), this.signature.name);
     const locations = this.#locations(options.outputs);
-    return this.#queue.run(async () => {
+    const result = this.#queue.run(async () => {
       const { outputs, deviceMs } = await this.#recovering(options.signal, (started) =>
         started.device.run(inputs, bound, locations, options.signal),
       );
@@ -91,6 +91,8 @@ export class Model<
       const named = this.signature.outputs.map((port, i) => [port.name, outputs[i]] as const);
       return Object.fromEntries(named) as unknown as Results;
     }, options.signal);
+    // The caller need not wait until the device has stopped; the next call does.
+    return abortable(result, options.signal);
   }
 
   stats(): Stats {

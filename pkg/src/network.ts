@@ -76,7 +76,10 @@ export async function* readRange(request: RangeRequest): AsyncGenerator<Uint8Arr
     let got = 0;
     for (;;) {
       const { done, value } = await reader.read();
-      if (done) break;
+      if (done) {
+        reader = undefined;
+        break;
+      }
       recent += value.length;
       left -= value.length;
       got += value.length;
@@ -96,7 +99,7 @@ export async function* readRange(request: RangeRequest): AsyncGenerator<Uint8Arr
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener("abort", onAbort);
-    // A caller that stops early ends the download.
+    // A caller that stops early, and an error, end the download.
     reader?.cancel().catch(() => undefined);
   }
 }
