@@ -52,7 +52,11 @@ pub fn build(model: &[u8], options: JsValue, external: Option<Function>) -> Resu
     let options = Options {
         name: o.name,
         version: o.version,
-        dims: o.dims.iter().map(|(name, (min, max))| (name.as_str().into(), DimRange { min: *min, max: *max })).collect(),
+        dims: o
+            .dims
+            .iter()
+            .map(|(name, (min, max))| (name.as_str().into(), DimRange { min: *min, max: *max }))
+            .collect(),
         weights: match o.weights {
             Weights::F32 => WeightType::F32,
             Weights::F16 => WeightType::F16,
