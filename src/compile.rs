@@ -3,8 +3,8 @@
 use crate::emit::wasm::{self, Memory, Variant};
 use crate::emit::wgsl;
 use crate::error::{Error, Kind, Result};
-use crate::graph::{Graph, infer, passes};
-use crate::kernel::{self, Fusion, Schedule};
+use crate::graph::{Graph, passes};
+use crate::kernel::{self, AttentionAs, Fusion, Schedule};
 use crate::lower::{self, Lowered};
 use crate::onnx::{self, ExternalData};
 use crate::plan::place::{self, CpuPlace, GpuPlace};
@@ -84,9 +84,9 @@ pub fn compile(bytes: &[u8], external: &dyn ExternalData, options: &Options, eng
         *report.ops.entry(n.op.name).or_default() += 1;
     }
     let dims = bind_dims(&mut graph, options, &mut report)?;
-    infer::infer(&mut graph)?;
-    if options.fusion == Fusion::On {
-        passes::run(&mut graph, &Folder { engine })?;
+    match options.fusion {
+        Fusion::On => passes::run(&mut graph, &Folder { engine })?,
+        Fusion::Off => passes::required(&mut graph)?,
     }
     report.nodes_after_passes = graph.nodes.len();
     compile_graph(&graph, &dims, options, report)
@@ -99,13 +99,15 @@ fn compile_graph(graph: &Graph, dims: &[DimParam], options: &Options, mut report
     let lowered = lower::graph(graph, ranges)?;
     report.values_lowered = lowered.values.len();
 
-    let mut cpu = Target::schedule(&lowered, options.fusion);
+    let mut cpu = Target::schedule(&lowered, options.fusion, AttentionAs::Three);
     report.values_stored = cpu.schedule.layouts.len();
-    let mut gpu = Target::schedule(&lowered, options.fusion);
-    let packed = weights::pack(&lowered.values, &[&cpu.schedule, &gpu.schedule], options.weights)?;
+    let gpu_attention = if options.fusion == Fusion::On { AttentionAs::One } else { AttentionAs::Three };
+    let mut gpu = Target::schedule(&lowered, options.fusion, gpu_attention);
+    let packed = weights::pack(&[(&cpu.values, &cpu.schedule), (&gpu.values, &gpu.schedule)], options.weights)?;
 
     let inputs = graph.inputs.len();
-    let (cpu_place, wasm) = cpu.emit_wasm(&packed, inputs, &order, &[Variant::Simd, Variant::Relaxed, Variant::Threads])?;
+    let (cpu_place, wasm) =
+        cpu.emit_wasm(&packed, inputs, &order, &[Variant::Simd, Variant::Relaxed, Variant::Threads])?;
     (report.cpu_activations, report.cpu_optimum) = (cpu_place.plan.arena, cpu_place.optimum);
     let (gpu_plan, wgsl) = match gpu.emit_wgsl(&packed, inputs, &order) {
         Ok((place, plan, wgsl)) => {
@@ -163,7 +165,9 @@ fn bind_dims(graph: &mut Graph, options: &Options, report: &mut Report) -> Resul
             }
             Some(r) => *r,
             None => {
-                report.notes.push(format!("dimension \"{name}\" is fixed at 1: state --dim {name}=MIN..MAX to vary it"));
+                report
+                    .notes
+                    .push(format!("dimension \"{name}\" is fixed at 1: state --dim {name}=MIN..MAX to vary it"));
                 DimRange { min: 1, max: 1 }
             }
         };
@@ -189,10 +193,10 @@ struct Target {
 }
 
 impl Target {
-    fn schedule(lowered: &Lowered, fusion: Fusion) -> Self {
+    fn schedule(lowered: &Lowered, fusion: Fusion, attention: AttentionAs) -> Self {
         let mut values = lowered.values.clone();
         let stored = kernel::fuse(&mut values, &lowered.outputs, fusion);
-        let schedule = kernel::schedule(&mut values, &stored, &lowered.outputs);
+        let schedule = kernel::schedule(&mut values, &stored, &lowered.outputs, attention);
         Target { values, schedule }
     }
 
@@ -231,7 +235,8 @@ impl Target {
             place::check_workgroups(&k.name, &shader.workgroups, &self.values)?;
             let mut bindings: Vec<Binding> = vec![];
             for (v, writes) in &shader.bindings {
-                let at = place.at.get(v).ok_or_else(|| Error::new(Kind::Internal, "a value has no place").at(&k.name))?;
+                let at =
+                    place.at.get(v).ok_or_else(|| Error::new(Kind::Internal, "a value has no place").at(&k.name))?;
                 bindings.push(Binding { writes: *writes, ..*at });
             }
             let whole = |buffer: u32, writes: bool| Binding {
@@ -243,8 +248,7 @@ impl Target {
             bindings.extend(place.dims.filter(|_| shader.uses_dims).map(|b| whole(b, false)));
             bindings.extend(shader.overflow.then(|| whole(place.overflow, true)));
             requires.max_storage_bindings = requires.max_storage_bindings.max(bindings.len() as u32);
-            requires.max_storage_binding =
-                bindings.iter().map(|b| b.size).fold(requires.max_storage_binding, u64::max);
+            requires.max_storage_binding = bindings.iter().map(|b| b.size).fold(requires.max_storage_binding, u64::max);
             requires.max_workgroup_size = requires.max_workgroup_size.max(shader.workgroup_size);
             requires.max_workgroup_storage = requires.max_workgroup_storage.max(shader.workgroup_storage);
             let number = *seen.entry(shader.wgsl).or_insert_with_key(|code| {
@@ -270,8 +274,8 @@ impl passes::Evaluate for Folder<'_> {
     /// The outputs of a graph without inputs.
     fn evaluate(&self, graph: &Graph) -> Result<Vec<Array>> {
         let lowered = lower::graph(graph, BTreeMap::new())?;
-        let mut target = Target::schedule(&lowered, Fusion::On);
-        let packed = weights::pack(&lowered.values, &[&target.schedule], WeightType::F32)?;
+        let mut target = Target::schedule(&lowered, Fusion::On, AttentionAs::Three);
+        let packed = weights::pack(&[(&target.values, &target.schedule)], WeightType::F32)?;
         let (place, code) = target.emit_wasm(&packed, 0, &[], &[Variant::Simd])?;
         let types: Vec<(DType, Vec<usize>)> = target
             .schedule
@@ -279,7 +283,10 @@ impl passes::Evaluate for Folder<'_> {
             .iter()
             .map(|v| {
                 let shape = crate::tensor::known(target.values.shape(*v));
-                Ok((target.values.dtype(*v), shape.ok_or_else(|| Error::new(Kind::Internal, "a constant of unknown shape"))?))
+                Ok((
+                    target.values.dtype(*v),
+                    shape.ok_or_else(|| Error::new(Kind::Internal, "a constant of unknown shape"))?,
+                ))
             })
             .collect::<Result<_>>()?;
         let bytes = run_once(self.engine, &code[0].1, &place.plan, &packed, &types)?;
@@ -330,7 +337,8 @@ pub fn widened_weights<'a>(plan: &Plan, packs: &'a [Vec<u8>]) -> Vec<(u32, Cow<'
         let (Some(at), Some(bytes)) = (at, bytes) else { continue };
         let bytes = match (w.stored, w.dtype) {
             (DType::Float16, DType::Float32) => {
-                let wide = bytes.as_chunks::<2>().0.iter().flat_map(|c| half::f16::from_le_bytes(*c).to_f32().to_le_bytes());
+                let wide =
+                    bytes.as_chunks::<2>().0.iter().flat_map(|c| half::f16::from_le_bytes(*c).to_f32().to_le_bytes());
                 Cow::Owned(wide.collect())
             }
             _ => Cow::Borrowed(bytes),

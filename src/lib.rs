@@ -9,6 +9,8 @@ pub mod tensor;
 pub mod trust;
 
 #[cfg(feature = "compiler")]
+pub mod compile;
+#[cfg(feature = "compiler")]
 pub mod emit;
 #[cfg(feature = "compiler")]
 pub mod graph;
@@ -21,6 +23,8 @@ pub mod lower;
 pub mod cli;
 #[cfg(feature = "compiler")]
 pub mod onnx;
+#[cfg(feature = "compiler")]
+pub mod package;
 #[cfg(feature = "cli")]
 pub mod serve;
 #[cfg(feature = "cli")]

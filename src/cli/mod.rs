@@ -2,8 +2,15 @@
 //!
 //! A command is one file with `Args` (clap) and `run(&Args, &Output) -> Result<()>`, and one row of [`Command`].
 
+mod bench;
+mod build;
+mod check;
+mod inspect;
+mod model;
+mod npy;
 mod output;
 mod publish;
+mod run;
 mod serve;
 
 use std::ffi::OsString;
@@ -34,6 +41,16 @@ struct Cli {
 /// The commands. Each is a file of this module.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Compile an ONNX file into a package
+    Build(build::Args),
+    /// Show what an ONNX file or a package consists of
+    Inspect(inspect::Args),
+    /// Run a model on tensors from files
+    Run(run::Args),
+    /// Compute a package's golden outputs on every device, and compare
+    Check(check::Args),
+    /// Time a model on a device
+    Bench(bench::Args),
     /// Verify a package and publish it into an object store
     Publish(publish::Args),
     /// Serve the models of an object store over HTTP, and a folder of files beside them
@@ -43,6 +60,11 @@ enum Command {
 impl Command {
     fn run(&self, output: &Output) -> Result<()> {
         match self {
+            Command::Build(args) => build::run(args, output),
+            Command::Inspect(args) => inspect::run(args, output),
+            Command::Run(args) => run::run(args, output),
+            Command::Check(args) => check::run(args, output),
+            Command::Bench(args) => bench::run(args, output),
             Command::Publish(args) => publish::run(args, output),
             Command::Serve(args) => serve::run(args, output),
         }
@@ -131,6 +153,14 @@ fn log_to_stderr(cli: &Cli) -> Result<()> {
     // A second logger in one process is refused; the first one stands.
     let _ = if cli.json { log.json().try_init() } else { log.with_ansi(colour).try_init() };
     Ok(())
+}
+
+/// The bytes of a file.
+fn read_file(path: &std::path::Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| {
+        let kind = if e.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Io };
+        Error::new(kind, e.to_string()).at(path.display())
+    })
 }
 
 /// A runtime for commands that do I/O of many things at once.

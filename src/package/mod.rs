@@ -2,25 +2,28 @@
 
 mod golden;
 mod module;
+mod open;
 mod report;
 
 pub use golden::{default_inputs, golden};
-pub use report::{html, text};
+pub use open::Package;
+pub use report::{html, size, text};
 
 use crate::compile::Compiled;
 use crate::emit::wasm::Variant;
 use crate::error::{Error, Kind, Result};
+use crate::plan::digest::Digest;
 use crate::plan::golden::Golden;
 use crate::plan::manifest::{self, CHUNK_SIZE, File, Manifest, Role, TensorMeta};
 use crate::plan::{Port, serialize};
 use crate::tensor::DType;
 use crate::trust::digest;
 
-/// A file of the package: its path in the folder, what it is for, its bytes.
+/// A file of the package: its path in the folder, what it is for, its bytes. Without a role it is not published.
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub path: String,
-    pub role: Role,
+    pub role: Option<Role>,
     pub bytes: Vec<u8>,
 }
 
@@ -37,28 +40,28 @@ pub fn variant_file(v: Variant) -> (&'static str, Role) {
 pub fn files(compiled: Compiled, golden: &Golden) -> Result<Vec<Entry>> {
     let plan = compiled.plan.clone();
     let mut entries = vec![
-        Entry { path: "model.plan".into(), role: Role::Plan, bytes: serialize(&plan)? },
-        Entry { path: "golden.bin".into(), role: Role::Golden, bytes: golden.serialize()? },
-        Entry { path: "index.js".into(), role: Role::Module, bytes: module::javascript().into() },
-        Entry { path: "index.d.ts".into(), role: Role::Types, bytes: module::types(&plan).into() },
-        Entry { path: "package.json".into(), role: Role::Module, bytes: module::package_json(&plan).into() },
-        Entry { path: "report.txt".into(), role: Role::Report, bytes: text(&compiled).into() },
-        Entry { path: "report.html".into(), role: Role::Report, bytes: html(&compiled).into() },
+        Entry { path: "model.plan".into(), role: Some(Role::Plan), bytes: serialize(&plan)? },
+        Entry { path: "golden.bin".into(), role: Some(Role::Golden), bytes: golden.serialize()? },
+        Entry { path: "index.js".into(), role: Some(Role::Module), bytes: module::javascript().into() },
+        Entry { path: "index.d.ts".into(), role: Some(Role::Types), bytes: module::types(&plan).into() },
+        Entry { path: "package.json".into(), role: None, bytes: module::package_json(&plan).into() },
+        Entry { path: "report.txt".into(), role: Some(Role::Report), bytes: text(&compiled).into() },
+        Entry { path: "report.html".into(), role: Some(Role::Report), bytes: html(&compiled).into() },
     ];
     for (variant, bytes) in compiled.wasm {
         let (path, role) = variant_file(variant);
-        entries.push(Entry { path: path.into(), role, bytes });
+        entries.push(Entry { path: path.into(), role: Some(role), bytes });
     }
     if plan.gpu.is_some() {
-        entries.push(Entry { path: "model.wgsl".into(), role: Role::Wgsl, bytes: compiled.wgsl.into() });
+        entries.push(Entry { path: "model.wgsl".into(), role: Some(Role::Wgsl), bytes: compiled.wgsl.into() });
     }
     for (pack, bytes) in plan.packs.iter().zip(compiled.packs) {
-        let digest = digest::Digest::from_bytes(pack.sha256);
-        entries.push(Entry { path: format!("weights/{digest}.bin"), role: Role::Weights, bytes });
+        let digest = Digest::from_bytes(pack.sha256);
+        entries.push(Entry { path: format!("weights/{digest}.bin"), role: Some(Role::Weights), bytes });
     }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let listed: Vec<File> =
-        entries.iter().map(|e| digest::describe(&e.path, e.role, &e.bytes, CHUNK_SIZE)).collect();
+        entries.iter().filter_map(|e| Some(digest::describe(&e.path, e.role?, &e.bytes, CHUNK_SIZE))).collect();
     let manifest = Manifest {
         format: manifest::FORMAT,
         name: plan.name.clone(),
@@ -68,7 +71,7 @@ pub fn files(compiled: Compiled, golden: &Golden) -> Result<Vec<Entry>> {
         files: listed,
     };
     manifest.validate()?;
-    entries.push(Entry { path: "manifest.json".into(), role: Role::Module, bytes: manifest.to_json()? });
+    entries.push(Entry { path: "manifest.json".into(), role: None, bytes: manifest.to_json()? });
     Ok(entries)
 }
 

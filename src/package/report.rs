@@ -27,7 +27,9 @@ fn sections(c: &Compiled) -> Vec<(&'static str, Vec<Row>)> {
     let mut model = vec![row("name", plan.name.clone()), row("version", plan.version.clone())];
     model.extend(signature(&plan.inputs, "input"));
     model.extend(signature(&plan.outputs, "output"));
-    model.extend(plan.dims.iter().map(|d| row(&format!("dimension {}", d.name), format!("{}..{}", d.range.min, d.range.max))));
+    model.extend(
+        plan.dims.iter().map(|d| row(&format!("dimension {}", d.name), format!("{}..{}", d.range.min, d.range.max))),
+    );
     model.extend(c.report.notes.iter().map(|n| row("note", n.clone())));
     let mut graph = vec![
         row("nodes read", c.report.nodes_read.to_string()),
@@ -45,7 +47,10 @@ fn sections(c: &Compiled) -> Vec<(&'static str, Vec<Row>)> {
     let mut memory = vec![
         row("weights", size(weights)),
         row("wasm memory", size(plan.cpu.memory)),
-        row("wasm activations", format!("{} (least possible {})", size(c.report.cpu_activations), size(c.report.cpu_optimum))),
+        row(
+            "wasm activations",
+            format!("{} (least possible {})", size(c.report.cpu_activations), size(c.report.cpu_optimum)),
+        ),
     ];
     if let (Some(gpu), Some(bytes)) = (&plan.gpu, plan.gpu_bytes()) {
         memory.push(row("WebGPU buffers", size(bytes)));
@@ -57,8 +62,7 @@ fn sections(c: &Compiled) -> Vec<(&'static str, Vec<Row>)> {
         memory.push(row("needs maxStorageBufferBindingSize", size(gpu.requires.max_storage_binding)));
         memory.push(row("needs maxStorageBuffersPerShaderStage", gpu.requires.max_storage_bindings.to_string()));
     }
-    let mut code: Vec<Row> =
-        c.wasm.iter().map(|(v, b)| row(variant_file(*v).0, size(b.len() as u64))).collect();
+    let mut code: Vec<Row> = c.wasm.iter().map(|(v, b)| row(variant_file(*v).0, size(b.len() as u64))).collect();
     code.push(row("model.wgsl", size(c.wgsl.len() as u64)));
     vec![("Model", model), ("Graph", graph), ("Operators", ops), ("Memory", memory), ("Code", code)]
 }
@@ -114,7 +118,10 @@ pub fn html(c: &Compiled) -> String {
         for (what, value) in rows {
             let bar = match (title, value.parse::<usize>()) {
                 ("Operators", Ok(n)) => {
-                    format!("<td style=\"width:50%\"><span class=\"bar\" style=\"width:{}%\"></span></td>", 100 * n / most)
+                    format!(
+                        "<td style=\"width:50%\"><span class=\"bar\" style=\"width:{}%\"></span></td>",
+                        100 * n / most
+                    )
                 }
                 _ => String::new(),
             };

@@ -33,10 +33,11 @@ pub struct Packed {
     pub index: BTreeMap<(ValueId, Layout), usize>,
 }
 
-/// Packs the constants of schedules that were made from the same values.
-pub fn pack(values: &Values, schedules: &[&Schedule], stored: WeightType) -> Result<Packed> {
+/// Packs the constants of schedules, each with its values, that were made from one lowered model.
+pub fn pack(schedules: &[(&Values, &Schedule)], stored: WeightType) -> Result<Packed> {
     let mut p = Packed::default();
-    for (v, layout) in schedules.iter().flat_map(|s| first_use(values, s)) {
+    let used = schedules.iter().flat_map(|(values, s)| first_use(values, s).into_iter().map(|u| (*values, u)));
+    for (values, (v, layout)) in used {
         if p.index.contains_key(&(v, layout.clone())) {
             continue;
         }

@@ -6,5 +6,7 @@ pub mod convert;
 pub mod cpu;
 #[cfg(any(feature = "cli", all(feature = "web", target_arch = "wasm32")))]
 pub mod gpu;
+#[cfg(all(feature = "cli", not(target_arch = "wasm32")))]
+pub mod native;
 pub mod signature;
 pub mod weights;

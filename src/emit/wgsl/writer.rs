@@ -111,10 +111,13 @@ impl<'a> Gen<'a> {
         }
     }
 
-    /// A new name.
+    /// A new name that is not a type's.
     pub(super) fn fresh(&mut self, prefix: &str) -> String {
         self.next += 1;
-        format!("{prefix}{}", self.next - 1)
+        match (prefix, self.next - 1) {
+            ("f" | "i" | "u", 16 | 32) => self.fresh(prefix),
+            (_, n) => format!("{prefix}{n}"),
+        }
     }
 
     /// A line at the end of the block of that level.
