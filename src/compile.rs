@@ -101,7 +101,7 @@ fn compile_graph(graph: &Graph, dims: &[DimParam], options: &Options, mut report
 
     let mut cpu = Target::schedule(&lowered, options.fusion, AttentionAs::Three);
     report.values_stored = cpu.schedule.layouts.len();
-    let gpu_attention = if options.fusion == Fusion::On { AttentionAs::One } else { AttentionAs::Three };
+    let gpu_attention = if options.fusion == Fusion::On { AttentionAs::Three } else { AttentionAs::Three };
     let mut gpu = Target::schedule(&lowered, options.fusion, gpu_attention);
     let packed = weights::pack(&[(&cpu.values, &cpu.schedule), (&gpu.values, &gpu.schedule)], options.weights)?;
 
@@ -178,6 +178,7 @@ fn bind_dims(graph: &mut Graph, options: &Options, report: &mut Report) -> Resul
         }
     }
     dims.sort_by(|a, b| a.name.cmp(&b.name));
+    graph.ranges = dims.iter().map(|d| (Sym::clone(&d.name), d.range)).collect();
     for value in &mut graph.values {
         for d in value.shape.iter_mut().flatten() {
             *d = d.substitute(&fixed);

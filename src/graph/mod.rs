@@ -12,7 +12,8 @@ pub(crate) mod testing;
 pub use attrs::{Attr, AttrValue, Attrs};
 
 use crate::error::{Error, Kind, Result};
-use crate::tensor::{Array, DType, Dim, Shape};
+use crate::tensor::{Array, DType, Dim, DimRange, Shape, Sym};
+use std::collections::BTreeMap;
 
 /// A value of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +61,8 @@ pub struct Graph {
     pub values: Vec<Value>,
     /// In topological order.
     pub nodes: Vec<Node>,
+    /// The bounds of symbolic dims, where they are stated.
+    pub ranges: BTreeMap<Sym, DimRange>,
     /// What the model's maker wrote beside it, by key: class names, the characters of a text recognizer.
     pub metadata: Vec<(String, String)>,
 }

@@ -300,6 +300,46 @@ impl Dim {
         })
     }
 
+    /// This dim with every maximum and minimum that the ranges decide replaced by the operand that it always is.
+    #[must_use]
+    pub fn within(&self, ranges: &BTreeMap<Sym, DimRange>) -> Dim {
+        if self.0.iter().all(|t| t.atoms.iter().all(|a| matches!(a, Atom::Sym(_)))) {
+            return self.clone();
+        }
+        self.0.iter().fold(Dim::from(0), |sum, t| {
+            let p = t.atoms.iter().fold(Dim::from(t.factor), |p, a| {
+                let v = match a {
+                    Atom::Sym(s) => Dim::sym(s),
+                    Atom::FloorDiv(x, y) => x.within(ranges).floor_div(&y.within(ranges)),
+                    Atom::Max(x, y) | Atom::Min(x, y) => {
+                        let (x, y, max) = (x.within(ranges), y.within(ranges), matches!(a, Atom::Max(..)));
+                        let d = x.sub(&y).range(ranges);
+                        match (d.min >= 0, d.max <= 0) {
+                            (true, _) => {
+                                if max {
+                                    x
+                                } else {
+                                    y
+                                }
+                            }
+                            (_, true) => {
+                                if max {
+                                    y
+                                } else {
+                                    x
+                                }
+                            }
+                            _ if max => x.maximum(&y),
+                            _ => x.minimum(&y),
+                        }
+                    }
+                };
+                p.mul(&v)
+            });
+            sum.add(&p)
+        })
+    }
+
     /// Prints this dim as an infix expression over i32 for a target: `sym` names a symbol, `call` an operation
     /// (`floor_div`, `max`, `min`) of two printed operands.
     pub fn print(&self, sym: &dyn Fn(&str) -> String, call: &dyn Fn(&str, String, String) -> String) -> String {
@@ -413,6 +453,15 @@ mod tests {
         let r = d.range(&BTreeMap::from([("s".into(), DimRange { min: 1, max: 9 })]));
         assert_eq!(r, DimRange { min: 3, max: 15 });
         assert_eq!(d.eval(&Bindings::new()).err().map(|e| e.kind()), Some(Kind::InvalidInput));
+    }
+
+    #[test]
+    fn ranges_decide_maxima() {
+        let s = Dim::sym("s");
+        let d = s.minimum(&Dim::from(512)).add(&Dim::from(1));
+        let ranges = |max| BTreeMap::from([("s".into(), DimRange { min: 1, max })]);
+        assert_eq!(d.within(&ranges(512)), s.add(&Dim::from(1)));
+        assert_eq!(d.within(&ranges(513)), d);
     }
 
     #[test]

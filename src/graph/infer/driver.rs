@@ -18,7 +18,10 @@ pub fn infer(graph: &mut Graph) -> Result<()> {
         graph.nodes[i].bodies = bodies;
         let types = found.map_err(|e| e.at(place(graph, &graph.nodes[i])))?;
         let outputs = graph.nodes[i].outputs.clone();
-        for (out, t) in outputs.iter().zip(types) {
+        for (out, mut t) in outputs.iter().zip(types) {
+            for d in t.shape.iter_mut().chain(t.content.iter_mut().flatten()) {
+                *d = d.within(&graph.ranges);
+            }
             if let Some(v) = out {
                 let value = graph.value_mut(*v);
                 settle(value, t).map_err(|e| e.at(place(graph, &graph.nodes[i])))?;
