@@ -16,12 +16,11 @@ use wasm_encoder::{BlockType, ValType};
 const VECTORS: usize = 2;
 /// Columns of a tile.
 const COLUMNS: i32 = 8;
-/// The most steps of the innermost fold axes that are written out.
-const UNROLL: i64 = 27;
-/// Rows of a tile: as many as keep all accumulators, two vectors of the right operand and one of the left in the 16
-/// registers of x86-64; without fused multiplication a product takes one more.
+/// The shortest run of the innermost fold axis that is not given up for a longer one.
+const RUN: i64 = 8;
+/// Rows of a tile: 8 accumulators, two vectors of the right operand, one of the left, and what the epilogue keeps across
+/// the tiles (a bias) stay in the 16 registers of x86-64. Tiles of 5 and 6 rows were a third slower.
 const ROWS: usize = 4;
-const ROWS_FUSED: usize = 6;
 
 /// The parts of a contraction.
 #[derive(Clone, Copy)]
@@ -172,7 +171,7 @@ impl Writer<'_> {
         let long = batch.iter().chain(outer).find(|a| least(arena.extent(**a)) >= 12);
         Some(match long {
             Some(a) => *a,
-            None if panels < 12 && least(rows) / ROWS_FUSED as i64 > panels => p.row,
+            None if panels < 12 && least(rows) / ROWS as i64 > panels => p.row,
             None => p.n,
         })
     }
@@ -207,7 +206,7 @@ impl Writer<'_> {
 
     /// Covers the rows with tiles; threads may share them.
     fn tiles(&mut self, p: &Parts<'_>, rows: &Dim, shared: bool) -> Result<()> {
-        let most = if self.relaxed { ROWS_FUSED } else { ROWS };
+        let most = ROWS;
         if p.row == p.n {
             return self.tile(p, 1);
         }
@@ -360,6 +359,15 @@ impl Writer<'_> {
             axes.push((*k, n));
         }
         axes.reverse();
+        // A short run goes outside of a longer one.
+        let long = |d: &Dim| d.range(&self.values.arena.ranges).max;
+        if matches!(how, Rows::Apart(_) | Rows::Each)
+            && axes.last().is_some_and(|(_, n)| long(n) < RUN)
+            && let Some(best) = (0..axes.len()).max_by_key(|i| (long(&axes[*i].1), *i))
+        {
+            let longest = axes.remove(best);
+            axes.push(longest);
+        }
         let old: Vec<_> = fixed.iter().map(|k| (*k, self.binds.insert(*k, Bind { base: None, add: 0 }))).collect();
         let r = self.fold_loops(p, sums, how, &axes);
         for (k, b) in old {
@@ -372,9 +380,8 @@ impl Writer<'_> {
     }
 
     fn fold_loops(&mut self, p: &Parts<'_>, sums: &[u32], how: Rows, axes: &[(Axis, Dim)]) -> Result<()> {
-        let count = axes.iter().try_fold(1i64, |n, (_, d)| d.known()?.checked_mul(n));
-        if axes.len() <= 1 || count.is_some_and(|n| n <= UNROLL) && self.constant_steps(p, how, axes) {
-            return self.steps(p, sums, how, axes);
+        if axes.len() <= 1 {
+            return self.steps(p, sums, how, axes.first());
         }
         let ((k, n), rest) = (&axes[0], &axes[1..]);
         let index = self.local(ValType::I32);
@@ -384,21 +391,9 @@ impl Writer<'_> {
         self.for_loop(*k, index, end, 1, runs, |g| g.fold_loops(p, sums, how, rest))
     }
 
-    /// Whether the operands lie at constant distances along all of `axes`, so that steps can be written out.
-    fn constant_steps(&mut self, p: &Parts<'_>, how: Rows, axes: &[(Axis, Dim)]) -> bool {
-        axes.iter().all(|(k, _)| {
-            let free = match (how, p.guard) {
-                (Rows::Zeros | Rows::Masks, Some(guard)) => !self.free(guard).contains(k),
-                _ => true,
-            };
-            let known = |d: Option<Dim>| d.and_then(|d| d.known()).is_some_and(|d| (0..1 << 20).contains(&d));
-            free && known(self.stride(p.a.1, *k)) && known(self.stride(p.b.1, *k))
-        })
-    }
-
-    /// The innermost loop, or its steps written out.
-    fn steps(&mut self, p: &Parts<'_>, sums: &[u32], how: Rows, axes: &[(Axis, Dim)]) -> Result<()> {
-        let old: Vec<_> = axes.iter().map(|(k, _)| (*k, self.binds.insert(*k, Bind { base: None, add: 0 }))).collect();
+    /// The innermost loop; a single step without one.
+    fn steps(&mut self, p: &Parts<'_>, sums: &[u32], how: Rows, axis: Option<&(Axis, Dim)>) -> Result<()> {
+        let old: Vec<_> = axis.iter().map(|(k, _)| (*k, self.binds.insert(*k, Bind { base: None, add: 0 }))).collect();
         let height = sums.len() / VECTORS;
         // Pointers at the first step.
         let pb = self.pointer(p.b)?;
@@ -424,14 +419,14 @@ impl Writer<'_> {
         let apart = if let Rows::Apart(d) = how { d } else { 0 };
         let (b0, b1, a) = (self.local(ValType::V128), self.local(ValType::V128), self.local(ValType::V128));
         let relaxed = self.relaxed;
-        let step = |g: &mut Self, off_a: u64, off_b: u64| {
+        let step = |g: &mut Self| {
             let mut i = g.i();
-            i.local_get(pb).v128_load(arg(off_b, 2)).local_set(b0);
-            i.local_get(pb).v128_load(arg(off_b + 16, 2)).local_set(b1);
+            i.local_get(pb).v128_load(arg(0, 2)).local_set(b0);
+            i.local_get(pb).v128_load(arg(16, 2)).local_set(b1);
             for r in 0..height {
-                let (ptr, off) = match pa.len() {
-                    1 => (pa[0], off_a + 4 * apart as u64 * r as u64),
-                    _ => (pa[r], off_a),
+                let (ptr, off) = match pa[..] {
+                    [only] => (only, 4 * apart as u64 * r as u64),
+                    _ => (pa[r], 0),
                 };
                 i.local_get(ptr).v128_load32_splat(arg(off, 2));
                 if let Some(m) = masks.get(r) {
@@ -449,21 +444,10 @@ impl Writer<'_> {
                 }
             }
         };
-        let count = axes.iter().try_fold(1i64, |n, (_, d)| d.known()?.checked_mul(n));
-        if count.is_some_and(|n| n <= UNROLL) && self.constant_steps(p, how, axes) {
-            let mut all = vec![(0i64, 0i64)];
-            for (k, n) in axes {
-                let sa = self.stride(p.a.1, *k).and_then(|d| d.known()).unwrap_or(0);
-                let sb = self.stride(p.b.1, *k).and_then(|d| d.known()).unwrap_or(0);
-                let n = n.known().unwrap_or(0);
-                all = all.iter().flat_map(|(x, y)| (0..n).map(move |i| (x + 4 * sa * i, y + 4 * sb * i))).collect();
-            }
-            for (x, y) in all {
-                step(self, x as u64, y as u64);
-            }
+        let Some((k, n)) = axis else {
+            step(self);
             return Ok(());
-        }
-        let [(k, n)] = axes else { return Err(internal("steps over several axes")) };
+        };
         let sa = self.stride(p.a.1, *k).ok_or_else(|| internal("a stride that varies"))?.mul(&Dim::from(4));
         let sb = self.stride(p.b.1, *k).ok_or_else(|| internal("a stride that varies"))?.mul(&Dim::from(4));
         let end = self.local(ValType::I32);
@@ -475,7 +459,7 @@ impl Writer<'_> {
             self.i().local_get(pb).local_get(end).i32_lt_u().if_(BlockType::Empty);
         }
         let body = self.framed(FrameKind::Loop, |g| {
-            step(g, 0, 0);
+            step(g);
             for ptr in &pa {
                 g.i().local_get(*ptr);
                 g.dim(&sa)?;

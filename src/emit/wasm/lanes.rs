@@ -126,7 +126,7 @@ impl Writer<'_> {
     pub(super) fn constant_lanes(&mut self, s: Scalar) {
         #[allow(clippy::cast_possible_truncation)]
         let bits = if s.ty == Ty::Bool && s.bits != 0 { u32::MAX } else { s.bits as u32 };
-        self.i().v128_const(splat32(bits));
+        self.splat_constant(bits);
     }
 
     /// Pushes four lanes of a node that depends on the lane axis.
@@ -299,10 +299,10 @@ impl Writer<'_> {
             (UnaryOp::Round, Ty::F32) => self.i().f32x4_nearest(),
             (UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Trunc | UnaryOp::Round, _) => return Ok(()),
             (UnaryOp::Sqrt, Ty::F32) => self.i().f32x4_sqrt(),
-            (UnaryOp::Exp, Ty::F32) => return self.call("exp4"),
-            (UnaryOp::Log, Ty::F32) => return self.call("log4"),
-            (UnaryOp::Tanh, Ty::F32) => return self.call("tanh4"),
-            (UnaryOp::Erf, Ty::F32) => return self.call("erf4"),
+            (UnaryOp::Exp, Ty::F32) => return self.inline("exp4"),
+            (UnaryOp::Log, Ty::F32) => return self.inline("log4"),
+            (UnaryOp::Tanh, Ty::F32) => return self.inline("tanh4"),
+            (UnaryOp::Erf, Ty::F32) => return self.inline("erf4"),
             (UnaryOp::IsNan, Ty::F32) => {
                 let x = self.local(ValType::V128);
                 self.i().local_tee(x).local_get(x).f32x4_ne();

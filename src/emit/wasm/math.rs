@@ -2,13 +2,14 @@
 //!
 //! They are written in a small stack notation that assembles to f32 or f64 instructions, or to four f32 lanes, so that a
 //! function's scalar and vector forms have one text:
-//! - a number is a float constant, `#n` an integer constant; `name` reads a variable, `=name` sets it, `:name` sets it
-//!   and leaves it on the stack. Variables that begin with `n` hold integers, with `q` conditions, with `b` bits of 32,
+//! - a number is a float constant, `#n` an integer constant; `name` reads a variable, `=name` sets it.
+//!   Variables that begin with `n` hold integers, with `q` conditions, with `b` bits of 32,
 //!   others floats;
 //! - `+ - * / < ==` and so on are float operators, with an `i` before them integer operators; `<<k >>k >>>k` shift by a
 //!   constant; `a b q select` is `q ? a : b`; `toi tof asi asf` convert and reinterpret; `@f` calls another function.
 
 use super::shared::{Function, Shared};
+use super::writer::Writer;
 use crate::error::{Error, Kind, Result};
 use std::collections::HashMap;
 use wasm_encoder::{BlockType, InstructionSink, ValType};
@@ -25,12 +26,13 @@ enum Width {
     I32,
 }
 
-/// exp: maximum relative error 1.6e-7 (f32).
-const EXP: &str = "x 88.8 min -104.0 max =x  x 1.44269504 * nearest =k  k toi =n  n >>1 =na  n na i- =nb
-    x k 0.693359375 * - k -2.12194440e-4 * - =r
+/// exp: maximum relative error 1.7e-7 (f32); 0 below -87, where the result is less than 1.7e-38. Rounding to whole powers
+/// of two by adding 1.5 · 2²³ leaves the power in the low bits of the sum.
+const EXP: &str = "x 89 min =y  y 1.44269504 * 12582912 + =t  t 12582912 - =k
+    y k 0.693359375 * - k -2.12194440e-4 * - =r
     0.000199193777 r * 0.0013947225 + r * 0.00833326264 + r * 0.0416662538 + r * 0.166666669 + r * 0.500000008 +
-    r * r * r + 1 +
-    na #127 i+ <<23 asf * nb #127 i+ <<23 asf *";
+    r * r * r + 1 + =p
+    0 p p + t asi <<23 #0x3f000000 i+ asf * x -86.98 < select";
 
 /// log: maximum relative error 1.5e-7 (f32).
 const LOG: &str = "x 1.17549435e-38 < =qs  x 8388608 * x qs select =y  y asi =n
@@ -49,14 +51,10 @@ const TANH: &str = "x abs =a  x x * =z
     1 2 a a + @exp 1 + / - x copysign =t
     s t a 0.625 < select";
 
-/// erf: maximum absolute error 2e-7 (f32).
-const ERF: &str = "x abs 4.0 min =t  x x * =z
-    -0.00059768938 z * 0.00499098025 + z * -0.026765567 + z * 0.112818028 + z * -0.376124943 + z * 0.12837915 +
-    x * x + =s
-    -1.15224426e-05 t * 0.000325654163 + t * -0.00365376974 + t * 0.0237853585 + t * -0.106263159 +
-    t * -0.635135905 + t * -0.128652164 + t * t - @exp =e
-    1 e - x copysign =l
-    s l t 0.925 < select";
+/// erf: maximum absolute error 4e-7 (f32): a rational function, which is 1 to rounding at 3.9.
+const ERF: &str = "x 3.9 min -3.9 max =t  t t * =z
+    2.05036394e-06 z * 0.000287426317 + z * 0.00383607722 + z * 0.0529645137 + z * 0.191924138 + z * 1.12837903 + t *
+    3.82288449e-05 z * 0.00118151422 + z * 0.015107654 + z * 0.114751057 + z * 0.503420128 + z * 1 + / 1 min -1 max";
 
 /// exp: maximum relative error 5e-16 (f64).
 const EXP64: &str = "x 710 min -746 max =x  x 1.4426950408889634 * nearest =k  k toi =n  n >>1 =na  n na i- =nb
@@ -225,6 +223,62 @@ pub(super) fn function(shared: &mut Shared, name: &str) -> Result<u32> {
     Ok(i)
 }
 
+impl Writer<'_> {
+    /// Replaces the lanes on the stack by a function of them, written out here: a call would cost more than the function,
+    /// and load its constants anew each time.
+    pub(super) fn inline(&mut self, name: &str) -> Result<()> {
+        let unknown = || Error::new(Kind::Internal, format!("no function \"{name}\" for emitted code"));
+        let (width, params, text) = text(name).ok_or_else(unknown)?;
+        let mut vars: HashMap<&str, u32> = HashMap::new();
+        for p in params.iter().rev() {
+            let l = self.local(ValType::V128);
+            self.i().local_set(l);
+            vars.insert(p, l);
+        }
+        for t in text.split_whitespace() {
+            if let Some(f) = t.strip_prefix('@') {
+                self.inline(&format!("{f}4"))?;
+            } else if let Some(v) = t.strip_prefix('=').filter(|v| v.starts_with(|c: char| c.is_ascii_alphabetic())) {
+                let l = match vars.get(v) {
+                    Some(l) => *l,
+                    None => self.local(ValType::V128),
+                };
+                vars.insert(v, l);
+                self.i().local_set(l);
+            } else if let Some(l) = vars.get(t) {
+                self.i().local_get(*l);
+            } else if let Some(x) = number(t) {
+                self.splat_constant((x as f32).to_bits());
+            } else if let Some(n) = integer(t) {
+                self.splat_constant(n as u32);
+            } else {
+                token(&mut self.i(), width, t).ok_or_else(unknown)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A float constant of the notation.
+fn number(t: &str) -> Option<f64> {
+    match t {
+        "inf" => Some(f64::INFINITY),
+        "-inf" => Some(f64::NEG_INFINITY),
+        "nan" => Some(f64::NAN),
+        _ if t.len() > 1 || t.as_bytes().first().is_some_and(u8::is_ascii_digit) => t.parse::<f64>().ok(),
+        _ => None,
+    }
+}
+
+/// An integer constant of the notation.
+fn integer(t: &str) -> Option<i64> {
+    let n = t.strip_prefix('#')?;
+    match n.strip_prefix("0x") {
+        Some(h) => u64::from_str_radix(h, 16).ok().map(u64::cast_signed),
+        None => n.parse::<i64>().ok(),
+    }
+}
+
 /// Assembles a text. The result's type is that of the text's last value: integers for functions of integers.
 fn assemble(shared: &mut Shared, width: Width, params: &[&str], text: &str) -> Result<Function> {
     let of = |name: &str| match (width, name.as_bytes().first()) {
@@ -257,23 +311,14 @@ fn assemble(shared: &mut Shared, width: Width, params: &[&str], text: &str) -> R
             InstructionSink::new(&mut code).call(i);
             continue;
         }
-        let (set, name) = match t.as_bytes() {
-            [b'=', rest @ ..] if rest.first().is_some_and(u8::is_ascii_alphabetic) => (1, &t[1..]),
-            [b':', ..] => (2, &t[1..]),
-            _ => (0, t),
-        };
-        if set > 0 {
+        let set = t.strip_prefix('=').filter(|v| v.starts_with(|c: char| c.is_ascii_alphabetic()));
+        if let Some(name) = set {
             let next = params.len() + locals.len();
             let i = *vars.entry(name.into()).or_insert_with(|| {
                 locals.push(of(name));
                 u32::try_from(next).unwrap_or(u32::MAX)
             });
-            let mut s = InstructionSink::new(&mut code);
-            if set == 1 {
-                s.local_set(i);
-            } else {
-                s.local_tee(i);
-            }
+            InstructionSink::new(&mut code).local_set(i);
         } else if let Some(i) = vars.get(t) {
             InstructionSink::new(&mut code).local_get(*i);
         } else {
@@ -286,11 +331,7 @@ fn assemble(shared: &mut Shared, width: Width, params: &[&str], text: &str) -> R
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
 fn token(s: &mut InstructionSink<'_>, width: Width, t: &str) -> Option<()> {
-    if let Some(n) = t.strip_prefix('#') {
-        let n = match n.strip_prefix("0x") {
-            Some(h) => u64::from_str_radix(h, 16).ok()? as i64,
-            None => n.parse::<i64>().ok()?,
-        };
+    if let Some(n) = integer(t) {
         match width {
             Width::X4 => s.v128_const(splat32(n as u32)),
             Width::F64 => s.i64_const(n),
@@ -314,14 +355,7 @@ fn token(s: &mut InstructionSink<'_>, width: Width, t: &str) -> Option<()> {
             return Some(());
         }
     }
-    let number = match t {
-        "inf" => Some(f64::INFINITY),
-        "-inf" => Some(f64::NEG_INFINITY),
-        "nan" => Some(f64::NAN),
-        _ if t.len() > 1 || t.as_bytes()[0].is_ascii_digit() => t.parse::<f64>().ok(),
-        _ => None,
-    };
-    if let Some(x) = number {
+    if let Some(x) = number(t) {
         match width {
             Width::X4 => s.v128_const(splat32((x as f32).to_bits())),
             Width::F64 => s.f64_const(x.into()),

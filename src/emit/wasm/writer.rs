@@ -96,6 +96,8 @@ pub(super) struct Writer<'a> {
     /// Values the kernel writes while it reads them (programs): their loads stay where they stand.
     pub(super) mutated: HashSet<ValueId>,
     volatile: HashMap<ExprId, bool>,
+    /// Locals that hold constants in every lane.
+    constants: HashMap<u32, u32>,
     pub(super) vars: HashMap<Var, u32>,
     /// The innermost frame of a statement, which volatile expressions may not leave.
     pub(super) statement: usize,
@@ -151,6 +153,7 @@ impl<'a> Writer<'a> {
             unsafe_loads: HashMap::new(),
             mutated: HashSet::new(),
             volatile: HashMap::new(),
+            constants: HashMap::new(),
             vars: HashMap::new(),
             statement: 0,
         };
@@ -448,8 +451,7 @@ impl<'a> Writer<'a> {
     /// Pushes four lanes of a value.
     pub(super) fn lanes(&mut self, e: ExprId) -> Result<()> {
         if let Node::Const(s) = self.values.arena.node(e) {
-            let bits = if s.ty == Ty::Bool && s.bits != 0 { u32::MAX } else { s.bits as u32 };
-            self.i().v128_const(super::math::splat32(bits));
+            self.constant_lanes(*s);
             return Ok(());
         }
         let key = self.key(e);
@@ -476,6 +478,24 @@ impl<'a> Writer<'a> {
         }
         self.frames[place].lanes.insert(key, l);
         Ok(())
+    }
+
+    /// Pushes 32 bits in every lane, from a local that is set once: engines build such constants anew at every use.
+    pub(super) fn splat_constant(&mut self, bits: u32) {
+        if bits == 0 {
+            self.i().v128_const(0);
+            return;
+        }
+        let l = match self.constants.get(&bits) {
+            Some(l) => *l,
+            None => {
+                let l = self.local(ValType::V128);
+                InstructionSink::new(&mut self.frames[0].code).v128_const(super::math::splat32(bits)).local_set(l);
+                self.constants.insert(bits, l);
+                l
+            }
+        };
+        self.i().local_get(l);
     }
 
     fn splat(&mut self, e: ExprId) -> Result<()> {
