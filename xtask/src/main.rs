@@ -13,6 +13,7 @@ mod process;
 mod progress;
 mod server;
 mod setup;
+mod sizes;
 mod stamps;
 mod suite;
 mod wasm;

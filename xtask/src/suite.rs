@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::conformance::{self, Device};
-use crate::packages::DEMO;
+use crate::packages::{BENCH, DEMO};
 use crate::server::Server;
-use crate::{build, harness, models, packages, process, progress, setup};
+use crate::{build, harness, models, packages, process, progress, setup, sizes};
 
 /// How long each of the five fuzz targets runs.
 const FUZZ_SECONDS: &str = "12";
@@ -36,7 +36,7 @@ impl Count {
 
 type Step = (&'static str, fn() -> Result<Count>);
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("format", || command(cargo(&["fmt", "--all", "--check"]))),
     ("clippy", || command(clippy(&["--workspace", "--all-targets"]))),
     ("clippy web", || command(clippy(&["--lib", "--target", WASM, "--no-default-features", "--features", "web"]))),
@@ -49,6 +49,7 @@ const STEPS: [Step; 11] = [
     ("conformance cpu", || conformance(Device::Cpu)),
     ("conformance webgpu", || conformance(Device::Webgpu)),
     ("browser", browser),
+    ("sizes", sizes),
     ("fuzz", fuzz),
 ];
 
@@ -231,6 +232,23 @@ fn browser() -> Result<Count> {
         }
         Err(_) => println!("  {line}"),
     })?;
+    Ok(count)
+}
+
+/// What clients download, against its budget.
+fn sizes() -> Result<Count> {
+    let models = models::ensure()?;
+    let nearside = build::native("nearside", "nearside")?;
+    build::package()?;
+    let built = BENCH.iter().map(|recipe| recipe.build(&nearside, &models)).collect::<Result<Vec<_>>>()?;
+    let mut count = Count::default();
+    for size in sizes::all(BENCH.iter().map(|recipe| recipe.name).zip(&built))? {
+        let fits = size.bytes <= size.budget;
+        let mark = if fits { "✓" } else { "✗" };
+        println!("  {mark} {}: {} of {} bytes after Brotli", size.name, size.bytes, size.budget);
+        count.passed += usize::from(fits);
+        count.failed += usize::from(!fits);
+    }
     Ok(count)
 }
 

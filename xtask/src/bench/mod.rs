@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::packages::{BENCH, Package};
-use crate::{build, harness, models, peers, process, setup, wasm};
+use crate::{build, harness, models, peers, process, setup, sizes};
 use figures::{Figures, Measured};
 
 #[derive(clap::Args)]
@@ -167,36 +167,9 @@ fn flops(models: &models::Models) -> Result<Value> {
 
 /// What a client downloads, after Brotli: the runtime, and each model's code in the variant that Chromium takes.
 fn sizes(figures: &mut Figures, subjects: &[&Subject], packages: &[Package]) -> Result<()> {
-    let dist = process::root().join("pkg/dist");
-    let mut runtime = 0;
-    for file in runtime_files()? {
-        runtime += wasm::brotli_size(&std::fs::read(dist.join(file))?)?;
-    }
-    figures.size("size/runtime_brotli", runtime);
+    figures.size("size/runtime_brotli", sizes::runtime()?);
     for (subject, package) in subjects.iter().zip(packages) {
-        let code = std::fs::read(package.folder.join("model.relaxed.wasm"))?;
-        figures.size(&format!("size/{}_wasm_brotli", subject.name), wasm::brotli_size(&code)?);
+        figures.size(&format!("size/{}_wasm_brotli", subject.name), sizes::model(package)?);
     }
     Ok(())
-}
-
-/// The files of `pkg/dist` that a page loads: the modules that index.js imports, the worker, and the runtime's wasm.
-fn runtime_files() -> Result<Vec<String>> {
-    let dist = process::root().join("pkg/dist");
-    let mut files = vec!["index.js".to_owned(), "worker.js".to_owned()];
-    let mut at = 0;
-    while let Some(file) = files.get(at).cloned() {
-        at += 1;
-        let Ok(text) = std::fs::read_to_string(dist.join(&file)) else { continue };
-        let folder = PathBuf::from(&file).parent().map(PathBuf::from).unwrap_or_default();
-        for part in text.split(['"', '\'']) {
-            let is_module = part.starts_with("./") && part.ends_with(".js") || part.ends_with("_bg.wasm");
-            let name = folder.join(part.trim_start_matches("./")).to_string_lossy().into_owned();
-            if is_module && dist.join(&name).is_file() && !files.contains(&name) {
-                files.push(name);
-            }
-        }
-    }
-    files.retain(|file| dist.join(file).is_file());
-    Ok(files)
 }
