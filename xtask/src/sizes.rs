@@ -73,6 +73,9 @@ fn runtime_files() -> Result<Vec<String>> {
     files.retain(|file| dist.join(file).is_file());
     // A page that loads no runtime would be small, and wrong.
     let is_wasm = |file: &String| file.ends_with(".wasm");
-    ensure!(files.iter().any(is_wasm), "pkg/dist has no index.js that leads to a runtime: `cargo xtask build` makes it");
+    ensure!(
+        files.iter().any(is_wasm),
+        "pkg/dist has no index.js that leads to a runtime: `cargo xtask build` makes it"
+    );
     Ok(files)
 }
