@@ -3,6 +3,7 @@
 use super::model::open;
 use super::{Output, read_file};
 use crate::error::Result;
+use crate::graph::{Contents, infer};
 use crate::onnx::{self, Folder};
 use crate::runtime::signature::Signature;
 use serde::Serialize;
@@ -21,15 +22,6 @@ pub(super) struct Args {
 }
 
 #[derive(Serialize)]
-struct OnnxFile {
-    name: String,
-    inputs: Vec<String>,
-    outputs: Vec<String>,
-    ops: BTreeMap<&'static str, usize>,
-    parameters: usize,
-}
-
-#[derive(Serialize)]
 struct PackageFolder {
     signature: Signature,
     kernels: Vec<String>,
@@ -45,23 +37,8 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<()> {
     }
     let folder = args.model.parent().map(Path::to_path_buf).unwrap_or_default();
     let mut g = onnx::read(&read_file(&args.model)?, &Folder(folder)).map_err(|e| e.at(args.model.display()))?;
-    crate::graph::infer::infer(&mut g).map_err(|e| e.at(args.model.display()))?;
-    let port = |name: &str, v: crate::graph::ValueId| {
-        let v = g.value(v);
-        let dtype = v.dtype.map_or("?", |d| d.name());
-        format!("{name}: {dtype} {}", crate::tensor::show(v.shape.as_deref().unwrap_or_default()))
-    };
-    let mut ops: BTreeMap<&'static str, usize> = BTreeMap::new();
-    for n in &g.nodes {
-        *ops.entry(n.op.name).or_default() += 1;
-    }
-    let file = OnnxFile {
-        name: g.name.clone(),
-        inputs: g.inputs.iter().map(|v| port(&g.value(*v).name, *v)).collect(),
-        outputs: g.outputs.iter().map(|(n, v)| port(n, *v)).collect(),
-        ops,
-        parameters: g.values.iter().filter_map(|v| v.constant.as_ref()).map(|a| a.len()).sum(),
-    };
+    infer::infer(&mut g).map_err(|e| e.at(args.model.display()))?;
+    let file = Contents::of(&g);
     let list = |title: &str, rows: &[String]| {
         format!("{title}\n{}", rows.iter().map(|r| format!("  {r}\n")).collect::<String>())
     };

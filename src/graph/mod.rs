@@ -2,6 +2,7 @@
 //! file format.
 
 pub mod attrs;
+mod contents;
 pub mod infer;
 pub mod ops;
 pub mod passes;
@@ -10,6 +11,7 @@ mod show;
 pub(crate) mod testing;
 
 pub use attrs::{Attr, AttrValue, Attrs};
+pub use contents::Contents;
 
 use crate::error::{Error, Kind, Result};
 use crate::tensor::{Array, DType, Dim, DimRange, Shape, Sym};

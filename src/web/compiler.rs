@@ -3,11 +3,12 @@
 use super::{Result, from_js, throw, to_js};
 use crate::compile::{Engine, Options, compile};
 use crate::error::{Error, Kind};
+use crate::graph::{Contents, infer};
 use crate::kernel::Fusion;
 use crate::onnx::{self, ExternalData};
 use crate::package;
 use crate::plan::weights::WeightType;
-use crate::tensor::{DimRange, show};
+use crate::tensor::DimRange;
 use js_sys::{Function, Object, Reflect, Uint8Array, WebAssembly};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -84,37 +85,12 @@ pub fn build(model: &[u8], options: JsValue, external: Option<Function>) -> Resu
     Ok(out.into())
 }
 
-/// What an ONNX file consists of.
-#[derive(Serialize)]
-struct Contents {
-    name: String,
-    inputs: Vec<String>,
-    outputs: Vec<String>,
-    ops: Vec<(&'static str, usize)>,
-    parameters: usize,
-}
-
 /// Reads a model and says what it consists of: `{ name, inputs, outputs, ops: [name, count][], parameters }`.
 #[wasm_bindgen]
 pub fn inspect(model: &[u8], external: Option<Function>) -> Result<JsValue> {
     let mut g = onnx::read(model, &Asked(external)).map_err(throw)?;
-    crate::graph::infer::infer(&mut g).map_err(throw)?;
-    let port = |name: &str, v: crate::graph::ValueId| {
-        let v = g.value(v);
-        let dtype = v.dtype.map_or("?", |d| d.name());
-        format!("{name}: {dtype} {}", show(v.shape.as_deref().unwrap_or_default()))
-    };
-    let mut ops: BTreeMap<&'static str, usize> = BTreeMap::new();
-    for n in &g.nodes {
-        *ops.entry(n.op.name).or_default() += 1;
-    }
-    to_js(&Contents {
-        name: g.name.clone(),
-        inputs: g.inputs.iter().map(|v| port(&g.value(*v).name, *v)).collect(),
-        outputs: g.outputs.iter().map(|(n, v)| port(n, *v)).collect(),
-        ops: ops.into_iter().collect(),
-        parameters: g.values.iter().filter_map(|v| v.constant.as_ref()).map(|a| a.len()).sum(),
-    })
+    infer::infer(&mut g).map_err(throw)?;
+    to_js(&Contents::of(&g))
 }
 
 /// External data that JavaScript reads.

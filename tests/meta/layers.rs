@@ -40,7 +40,22 @@ pub(crate) const LAYERS: &[(&str, &[&str])] = &[
     ("runtime", &["error", "tensor", "plan", "trust"]),
     ("store", &["error", "plan", "trust"]),
     ("serve", &["error", "plan", "trust", "store"]),
-    ("web", &["error", "tensor", "plan", "plan::weights", "trust", "emit", "compile", "package", "runtime"]),
+    (
+        "web",
+        &[
+            "error",
+            "tensor",
+            "graph",
+            "onnx",
+            "kernel",
+            "plan",
+            "plan::weights",
+            "trust",
+            "compile",
+            "package",
+            "runtime",
+        ],
+    ),
     (
         "cli",
         &[
