@@ -2,6 +2,7 @@
 //! [`Shader::bindings`] in order, then the dims (a uniform of i32) and the overflow flag, where they are used. Identical
 //! kernels give identical text.
 
+mod contract;
 mod fold;
 mod loops;
 mod math;
@@ -76,7 +77,8 @@ fn pass(
 ) -> Result<(Shader, HashSet<ValueId>)> {
     let mut g = Gen::new(values, dim_order, vectors);
     let (workgroups, workgroup_size) = match &kernel.form {
-        Form::Loops | Form::Contract(_) => loops::write(&mut g, kernel, TOGETHER)?,
+        Form::Loops => loops::write(&mut g, kernel, TOGETHER)?,
+        Form::Contract(c) => contract::write(&mut g, kernel, c)?,
         Form::Program(body) => program::write(&mut g, kernel, body)?,
         other => return Err(Error::new(Kind::Internal, format!("no WGSL for {other:?}"))),
     };

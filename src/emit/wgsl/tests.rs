@@ -362,3 +362,124 @@ fn programs_agree_with_the_evaluator() {
     };
     check("insertion sort", &make, &[x], &[], (0.0, 0.0));
 }
+
+/// `relu(x · w + bias) + r`, x `[batch…, m, k]`, w constant `[k, n]` or an input `[batch…, k, n]`.
+fn matmul(vs: &mut Values, batch: &[Dim], m: &Dim, k: usize, n: usize, w: Option<&Array>) -> Vec<ValueId> {
+    let shape = |tail: [Dim; 2]| [batch, &tail[..]].concat();
+    let (dk, dn) = (Dim::from(k), Dim::from(n));
+    let x = vs.input(0, DType::Float32, shape([m.clone(), dk.clone()]));
+    let constant = w.is_some();
+    let w = match w {
+        Some(w) => vs.constant_array(w.clone()),
+        None => vs.input(1, DType::Float32, shape([dk.clone(), dn.clone()])),
+    };
+    let bias = Array::from_f32(vec![n], &(0..n).map(|i| i as f32 * 0.01).collect::<Vec<_>>()).unwrap();
+    let bias = vs.constant_array(bias);
+    let y = vs
+        .func(DType::Float32, shape([m.clone(), dn]), |vs, i| {
+            let (outer, last) = i.split_at(i.len() - 2);
+            let sum = vs.fold(FoldOp::Sum, &[dk], |vs, k| {
+                let a = vs.load(x, &[outer, &[last[0], k[0]]].concat());
+                let b = match constant {
+                    true => vs.load(w, &[k[0], last[1]]),
+                    false => vs.load(w, &[outer, &[k[0], last[1]]].concat()),
+                };
+                Ok(vs.arena.mul(a, b))
+            })?;
+            let bias = vs.load(bias, &[last[1]]);
+            let sum = vs.arena.add(sum, bias);
+            let zero = vs.arena.real(Ty::F32, 0.0);
+            Ok(vs.arena.binary(BinaryOp::Max, sum, zero))
+        })
+        .unwrap();
+    vec![y]
+}
+
+#[test]
+fn products_agree_with_the_evaluator() {
+    let mut random = Random(31);
+    for (m, k, n) in
+        [(1usize, 8usize, 8usize), (3, 4, 5), (17, 12, 24), (20, 7, 10), (64, 32, 64), (5, 16, 100), (9, 3, 1)]
+    {
+        let x = random.array(&[m, k]);
+        let w = random.array(&[k, n]);
+        let name = format!("{m} x {k} x {n}");
+        let make = |vs: &mut Values| matmul(vs, &[], &Dim::from(m), k, n, Some(&w));
+        let shaders = check(&name, &make, std::slice::from_ref(&x), &[], (1e-5, 1e-5));
+        assert!(shaders.iter().any(|s| s.wgsl.contains("acc0_0")), "{name} is no contraction");
+        let make = |vs: &mut Values| matmul(vs, &[], &Dim::sym("m"), k, n, Some(&w));
+        check(&format!("{name}, m at run time"), &make, &[x], &[("m", m as i64)], (1e-5, 1e-5));
+        let (x, w) = (random.array(&[3, m, k]), random.array(&[3, k, n]));
+        let make = |vs: &mut Values| matmul(vs, &[Dim::from(3)], &Dim::from(m), k, n, None);
+        check(&format!("{name}, batched"), &make, &[x, w], &[], (1e-5, 1e-5));
+    }
+}
+
+/// A convolution with padding: x `[1, c, h, w]`, weights `[o, c, kh, kw]`; depthwise where `groups` is `c`.
+struct Conv {
+    c: usize,
+    o: usize,
+    hw: usize,
+    k: usize,
+    stride: usize,
+    depthwise: bool,
+}
+
+fn conv(vs: &mut Values, s: &Conv, w: &Array) -> Vec<ValueId> {
+    let x = vs.input(0, DType::Float32, known(&[1, s.c, s.hw, s.hw]));
+    let w = vs.constant_array(w.clone());
+    let pad = (s.k / 2) as i64;
+    let out = (s.hw + 2 * (s.k / 2) - s.k) / s.stride + 1;
+    let y = vs.func(DType::Float32, known(&[1, s.o, out, out]), |vs, i| {
+        let mut over = known(&[s.k, s.k]);
+        if !s.depthwise {
+            over.insert(0, Dim::from(s.c));
+        }
+        let sum = vs.fold(FoldOp::Sum, &over, |vs, k| {
+            let (ch, wc) = if s.depthwise { (i[1], vs.arena.int(0)) } else { (k[0], k[0]) };
+            let taps = &k[k.len() - 2..];
+            let mut at = vec![i[0], ch];
+            let mut guard = vs.arena.constant(Scalar::bool(true));
+            for d in 0..2 {
+                let (stride, pad) = (vs.arena.int(s.stride as i64), vs.arena.int(pad));
+                let p = vs.arena.mul(i[2 + d], stride);
+                let p = vs.arena.add(p, taps[d]);
+                let p = vs.arena.sub(p, pad);
+                let (zero, end) = (vs.arena.int(0), vs.arena.int(s.hw as i64));
+                let (low, high) = (vs.arena.ge(p, zero), vs.arena.lt(p, end));
+                guard = vs.arena.and(guard, low);
+                guard = vs.arena.and(guard, high);
+                at.push(p);
+            }
+            let v = vs.load(x, &at);
+            let none = vs.arena.real(Ty::F32, 0.0);
+            let v = vs.arena.select(guard, v, none);
+            let w = vs.load(w, &[i[1], wc, taps[0], taps[1]]);
+            Ok(vs.arena.mul(v, w))
+        })?;
+        let zero = vs.arena.real(Ty::F32, 0.0);
+        Ok(vs.arena.binary(BinaryOp::Max, sum, zero))
+    });
+    vec![y.unwrap()]
+}
+
+#[test]
+fn convolutions_agree_with_the_evaluator() {
+    let mut random = Random(41);
+    let case = |c, o, hw, k, stride, depthwise| Conv { c, o, hw, k, stride, depthwise };
+    let cases = [
+        case(3, 8, 9, 3, 2, false),
+        case(8, 16, 7, 3, 1, false),
+        case(4, 6, 5, 1, 1, false),
+        case(8, 12, 6, 1, 2, false),
+        case(8, 8, 10, 3, 1, true),
+        case(16, 16, 9, 5, 2, true),
+        case(6, 6, 7, 3, 1, true),
+    ];
+    for s in cases {
+        let x = random.array(&[1, s.c, s.hw, s.hw]);
+        let w = random.array(&[s.o, if s.depthwise { 1 } else { s.c }, s.k, s.k]);
+        let name = format!("{} to {} of {}, {}, stride {}", s.c, s.o, s.hw, s.k, s.stride);
+        check(&name, &|vs| conv(vs, &s, &w), &[x], &[], (1e-5, 1e-5));
+    }
+}

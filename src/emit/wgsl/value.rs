@@ -371,7 +371,10 @@ impl Gen<'_> {
         if op == BinaryOp::Pow {
             return self.power(a, b, kb);
         }
-        let (va, vb) = (self.value(a)?, self.value(b)?);
+        // The sum before a constant serves the neighbours too.
+        let offset = op == BinaryOp::Add && ty == Ty::I32 && kb.is_some();
+        let va = if offset { self.named(a)? } else { self.value(a)? };
+        let vb = self.value(b)?;
         let wide = va.wide || vb.wide;
         let mut x = splat(ty, &va, wide)?;
         let y = splat(ty, &vb, wide)?;
