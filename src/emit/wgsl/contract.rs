@@ -23,9 +23,11 @@ pub(super) struct Tile {
 /// The tile for a product of that many rows and columns, where they are known.
 pub(super) fn tile(m: Option<i64>, n: Option<i64>) -> Tile {
     let rows = m.unwrap_or(8).clamp(1, 8);
-    let across = (n.unwrap_or(64) + 7) / 8;
-    let across = if across >= 8 { 8 } else { across.max(1) };
-    Tile { rows, vectors: 2, across, down: (64 / across).min(8) }
+    // Sixteen columns where that fills whole tiles, eight otherwise.
+    let n = n.unwrap_or(64);
+    let vectors = if n % 16 == 0 { 4 } else { 2 };
+    let across = ((n + 4 * vectors - 1) / (4 * vectors)).clamp(1, 4);
+    Tile { rows, vectors, across, down: (32 / across).min(8) }
 }
 
 /// The innermost fold axis, four at a time where the left operand has them in a vector.
@@ -149,7 +151,16 @@ fn products(
     let (ones, loops): (Vec<Axis>, Vec<Axis>) = c.k.iter().partition(|a| g.values.arena.extent(**a).is(1));
     let fixed: HashMap<Axis, ExprId> = ones.into_iter().map(|a| (a, zero)).collect();
     let (a, b) = (g.values.arena.substitute(c.a, &fixed), g.values.arena.substitute(c.b, &fixed));
-    let inner = loops.last().and_then(|k| four_at_a_time(g, *k, a));
+    // The axis along which the left operand is contiguous goes innermost.
+    let mut loops = loops;
+    let mut inner = None;
+    for at in (0..loops.len()).rev() {
+        inner = four_at_a_time(g, loops[at], a);
+        if inner.is_some() {
+            loops[at..].rotate_left(1);
+            break;
+        }
+    }
     let (looped, unrolled) = match (&inner, loops.split_last()) {
         (Some(i), Some((_, outer))) => ([outer, &[i.q]].concat(), vec![]),
         // A short innermost axis (the colours of an image) is unrolled.
@@ -198,7 +209,7 @@ fn products(
     for s in 0..steps {
         let mut b_names = vec![];
         for column in &right {
-            let v = step_value(g, column[s], "b")?;
+            let v = step_value(g, column[s], "q")?;
             b_names.push(if v.wide { v.text } else { format!("vec4<f32>({})", v.text) });
         }
         for (i, names) in a_names.iter().enumerate() {

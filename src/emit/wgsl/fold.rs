@@ -46,7 +46,7 @@ impl Gen<'_> {
             for v in all {
                 let x = splat(ty, &v, wide)?;
                 let text = if acc.is_empty() { x } else { self.combine(op, ty, wide, &acc, &x) };
-                acc = self.fresh("f");
+                acc = self.fresh("s");
                 self.line(&format!("let {acc} = {text};"));
             }
             return Ok(Val { text: acc, wide });
@@ -60,8 +60,8 @@ impl Gen<'_> {
         for a in &axes[..split] {
             self.open_loop(*a, "k")?;
         }
-        let acc = self.fresh("f");
-        let at = self.fresh("f");
+        let acc = self.fresh("s");
+        let at = self.fresh("s");
         let mut wide = false;
         let mut parts = vec![];
         for b in self.unrolled(&axes[split..], body) {
@@ -182,7 +182,7 @@ impl Gen<'_> {
         let a = self.combine(op, ty, false, &part("x"), &part("y"));
         let b = self.combine(op, ty, false, &part("z"), &part("w"));
         let text = self.combine(op, ty, false, &a, &b);
-        let name = self.fresh("f");
+        let name = self.fresh("s");
         self.line(&format!("let {name} = {text};"));
         Ok(Val::one(name))
     }
@@ -198,8 +198,8 @@ impl Gen<'_> {
         let k = self.fresh("k");
         let inner = self.open(&format!("for (var {k} = tid; {k} < {end}; {k} = {k} + {size})"));
         self.bind_linear(&axes, inner, &k)?;
-        let acc = self.fresh("f");
-        let at = self.fresh("f");
+        let acc = self.fresh("s");
+        let at = self.fresh("s");
         let v = self.value(body)?;
         let wide = v.wide;
         let name = type_name(ty, wide)?;
@@ -258,7 +258,7 @@ impl Gen<'_> {
         self.line("  }");
         self.line("  workgroupBarrier();");
         self.line("}");
-        let out = self.fresh("f");
+        let out = self.fresh("s");
         self.line(&format!("let {out} = {}[0];", if arg { &i } else { &s }));
         self.line("workgroupBarrier();");
         Ok(Val { text: out, wide })
@@ -278,7 +278,7 @@ impl Gen<'_> {
                 continue;
             }
             let e = self.dim_text(&extent)?;
-            let (digit, next) = (self.fresh("i"), self.fresh("r"));
+            let (digit, next) = (self.fresh("p"), self.fresh("r"));
             self.line_at(level, &format!("let {digit} = {rest} % {e};"));
             self.line_at(level, &format!("let {next} = {rest} / {e};"));
             self.bind(*a, level, digit);

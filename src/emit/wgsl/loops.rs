@@ -118,7 +118,7 @@ fn write_rows(
     }
     let points = numel(&inner.iter().map(|a| g.values.arena.extent(*a).clone()).collect::<Vec<_>>());
     let end = g.dim_text(&points)?;
-    let i = g.fresh("i");
+    let i = g.fresh("p");
     let level = g.open(&format!("for (var {i} = tid; {i} < {end}; {i} = {i} + {size})"));
     g.bind_linear(&inner, level, &i)?;
     for s in stores {
@@ -133,7 +133,7 @@ fn write_points(g: &mut Gen<'_>, axes: &[Axis], mut stores: Vec<Store>, wide: bo
     let group = group_outputs(g, &mut axes, &stores, wide);
     let points = numel(&axes.iter().map(|a| g.values.arena.extent(*a).clone()).collect::<Vec<_>>());
     let dispatch = g.grid(&ceil_div(&points, i64::from(APART)))?;
-    let i = g.fresh("i");
+    let i = g.fresh("p");
     g.line(&format!("let {i} = id * {APART} + tid;"));
     let end = g.dim_text(&points)?;
     g.line(&format!("if ({i} >= {end}) {{ return; }}"));

@@ -12,6 +12,8 @@ mod vector;
 mod writer;
 
 #[cfg(all(test, feature = "cli"))]
+mod speed;
+#[cfg(all(test, feature = "cli"))]
 mod testing;
 #[cfg(all(test, feature = "cli"))]
 mod tests;

@@ -13,7 +13,7 @@ pub(super) fn write(g: &mut Gen<'_>, kernel: &Kernel, body: &[Stmt]) -> Result<(
     let points = numel(&kernel.axes.iter().map(|a| g.values.arena.extent(*a).clone()).collect::<Vec<_>>());
     let group = if points.is(1) { 1 } else { GROUP };
     let dispatch = g.grid(&ceil_div(&points, group))?;
-    let i = g.fresh("i");
+    let i = g.fresh("p");
     g.line(&format!("let {i} = id * {group} + tid;"));
     let end = g.dim_text(&points)?;
     g.line(&format!("if ({i} >= {end}) {{ return; }}"));

@@ -148,7 +148,7 @@ fn binary_operators_agree_with_the_evaluator() {
 }
 
 /// Softmax over the last axis of `[b, n]`, scaled by a constant.
-fn softmax(vs: &mut Values, shape: Shape) -> Vec<ValueId> {
+pub(super) fn softmax(vs: &mut Values, shape: Shape) -> Vec<ValueId> {
     let x = vs.input(0, DType::Float32, shape.clone());
     let n = [shape[1].clone()];
     let y = vs.func(DType::Float32, shape, |vs, i| {
@@ -364,7 +364,7 @@ fn programs_agree_with_the_evaluator() {
 }
 
 /// `relu(x · w + bias) + r`, x `[batch…, m, k]`, w constant `[k, n]` or an input `[batch…, k, n]`.
-fn matmul(vs: &mut Values, batch: &[Dim], m: &Dim, k: usize, n: usize, w: Option<&Array>) -> Vec<ValueId> {
+pub(super) fn matmul(vs: &mut Values, batch: &[Dim], m: &Dim, k: usize, n: usize, w: Option<&Array>) -> Vec<ValueId> {
     let shape = |tail: [Dim; 2]| [batch, &tail[..]].concat();
     let (dk, dn) = (Dim::from(k), Dim::from(n));
     let x = vs.input(0, DType::Float32, shape([m.clone(), dk.clone()]));
@@ -416,16 +416,16 @@ fn products_agree_with_the_evaluator() {
 }
 
 /// A convolution with padding: x `[1, c, h, w]`, weights `[o, c, kh, kw]`; depthwise where `groups` is `c`.
-struct Conv {
-    c: usize,
-    o: usize,
-    hw: usize,
-    k: usize,
-    stride: usize,
-    depthwise: bool,
+pub(super) struct Conv {
+    pub c: usize,
+    pub o: usize,
+    pub hw: usize,
+    pub k: usize,
+    pub stride: usize,
+    pub depthwise: bool,
 }
 
-fn conv(vs: &mut Values, s: &Conv, w: &Array) -> Vec<ValueId> {
+pub(super) fn conv(vs: &mut Values, s: &Conv, w: &Array) -> Vec<ValueId> {
     let x = vs.input(0, DType::Float32, known(&[1, s.c, s.hw, s.hw]));
     let w = vs.constant_array(w.clone());
     let pad = (s.k / 2) as i64;
