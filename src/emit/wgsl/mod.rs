@@ -2,6 +2,7 @@
 //! [`Shader::bindings`] in order, then the dims (a uniform of i32) and the overflow flag, where they are used. Identical
 //! kernels give identical text.
 
+mod attention;
 mod contract;
 mod fold;
 mod loops;
@@ -11,8 +12,6 @@ mod value;
 mod vector;
 mod writer;
 
-#[cfg(all(test, feature = "cli"))]
-mod speed;
 #[cfg(all(test, feature = "cli"))]
 mod testing;
 #[cfg(all(test, feature = "cli"))]
@@ -82,7 +81,7 @@ fn pass(
         Form::Loops => loops::write(&mut g, kernel, TOGETHER)?,
         Form::Contract(c) => contract::write(&mut g, kernel, c)?,
         Form::Program(body) => program::write(&mut g, kernel, body)?,
-        other => return Err(Error::new(Kind::Internal, format!("no WGSL for {other:?}"))),
+        Form::Attention(a) => attention::write(&mut g, kernel, a)?,
     };
     let shader = Shader {
         wgsl: g.assemble(workgroup_size)?,

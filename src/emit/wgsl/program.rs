@@ -1,6 +1,6 @@
 //! Programs: one invocation runs the statements for each point of the parallel axes.
 
-use super::writer::{Gen, ceil_div, type_name};
+use super::writer::{Gen, Val, ceil_div, type_name};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{ExprId, Kernel, Stmt};
 use crate::tensor::{Dim, numel};
@@ -35,7 +35,7 @@ fn declare(g: &mut Gen<'_>, body: &[Stmt], roots: &mut Vec<ExprId>) -> Result<()
                     let name = g.fresh("v");
                     let ty = type_name(*ty, false)?;
                     g.line(&format!("var {name}: {ty};"));
-                    g.vars.insert(*var, name);
+                    g.vars.insert(*var, Val::one(name));
                 }
             }
             Stmt::Store { value, index, to } => {
@@ -64,7 +64,7 @@ fn statements(g: &mut Gen<'_>, body: &[Stmt]) -> Result<()> {
         match s {
             Stmt::Set { var, to, .. } => {
                 let v = g.value(*to)?;
-                let name = g.vars.get(var).cloned().unwrap_or_default();
+                let name = g.vars.get(var).map(|v| v.text.clone()).unwrap_or_default();
                 g.line(&format!("{name} = {};", v.text));
             }
             Stmt::Store { value, index, to } => match index[..] {

@@ -134,7 +134,8 @@ pub(super) fn run(
     which: usize,
 ) -> Ran {
     let stored = fuse(values, outputs, fusion);
-    let scheduled = schedule(values, &stored, outputs, AttentionAs::Three);
+    let attention = if fusion == Fusion::On { AttentionAs::One } else { AttentionAs::Three };
+    let scheduled = schedule(values, &stored, outputs, attention);
     let order: Vec<Sym> = dims.keys().cloned().collect();
     let mut shaders = vec![];
     for k in &scheduled.kernels {

@@ -483,3 +483,64 @@ fn convolutions_agree_with_the_evaluator() {
         check(&name, &|vs| conv(vs, &s, &w), &[x], &[], (1e-5, 1e-5));
     }
 }
+
+/// `softmax(q · kᵀ · scale + mask) · v`, q `[h, m, d]`, k `[h, t, d]`, v `[h, t, n]`, mask `[t]`.
+pub(super) fn attention(vs: &mut Values, h: usize, m: &Dim, t: &Dim, d: usize, n: usize) -> Vec<ValueId> {
+    let (dh, dd, dn) = (Dim::from(h), Dim::from(d), Dim::from(n));
+    let q = vs.input(0, DType::Float32, vec![dh.clone(), m.clone(), dd.clone()]);
+    let k = vs.input(1, DType::Float32, vec![dh.clone(), t.clone(), dd.clone()]);
+    let v = vs.input(2, DType::Float32, vec![dh.clone(), t.clone(), dn.clone()]);
+    let mask = vs.input(3, DType::Float32, vec![t.clone()]);
+    let over = [t.clone()];
+    let shape = vec![dh.clone(), m.clone(), t.clone()];
+    let score = vs.func(DType::Float32, shape.clone(), |vs, i| {
+        let sum = vs.fold(FoldOp::Sum, &[dd], |vs, e| {
+            let (x, y) = (vs.load(q, &[i[0], i[1], e[0]]), vs.load(k, &[i[0], i[2], e[0]]));
+            Ok(vs.arena.mul(x, y))
+        })?;
+        let scale = vs.arena.real(Ty::F32, 0.25);
+        let sum = vs.arena.mul(sum, scale);
+        let mask = vs.load(mask, &[i[2]]);
+        Ok(vs.arena.add(sum, mask))
+    });
+    let score = score.unwrap();
+    let p = vs.func(DType::Float32, shape, |vs, i| {
+        let max = vs.fold(FoldOp::Max, &over, |vs, e| Ok(vs.load(score, &[i[0], i[1], e[0]])))?;
+        let e = |vs: &mut Values, j: ExprId| {
+            let x = vs.load(score, &[i[0], i[1], j]);
+            let d = vs.arena.sub(x, max);
+            vs.arena.unary(UnaryOp::Exp, d)
+        };
+        let sum = vs.fold(FoldOp::Sum, &over, |vs, j| Ok(e(vs, j[0])))?;
+        let top = e(vs, i[2]);
+        Ok(vs.arena.div(top, sum))
+    });
+    let p = p.unwrap();
+    let y = vs.func(DType::Float32, vec![dh, m.clone(), dn], |vs, i| {
+        vs.fold(FoldOp::Sum, &over, |vs, t| {
+            let (x, y) = (vs.load(p, &[i[0], i[1], t[0]]), vs.load(v, &[i[0], t[0], i[2]]));
+            Ok(vs.arena.mul(x, y))
+        })
+    });
+    vec![y.unwrap()]
+}
+
+#[test]
+fn attention_agrees_with_the_evaluator() {
+    let mut random = Random(61);
+    for (h, m, t, d, n) in
+        [(2usize, 5usize, 7usize, 8usize, 8usize), (3, 8, 4, 32, 32), (1, 1, 9, 6, 5), (2, 3, 3, 64, 128)]
+    {
+        let mut inputs = vec![random.array(&[h, m, d]), random.array(&[h, t, d]), random.array(&[h, t, n])];
+        let mut mask = vec![0.0; t];
+        mask[0] = f32::NEG_INFINITY;
+        mask[t / 2] = -3.0e38;
+        inputs.push(Array::from_f32(vec![t], &mask).unwrap());
+        let name = format!("{h} heads, {m} x {t}, {d}, {n}");
+        let make = |vs: &mut Values| attention(vs, h, &Dim::from(m), &Dim::from(t), d, n);
+        check(&name, &make, &inputs, &[], (1e-6, 1e-5));
+        let make = |vs: &mut Values| attention(vs, h, &Dim::sym("m"), &Dim::sym("t"), d, n);
+        let shaders = check(&name, &make, &inputs, &[("m", m as i64), ("t", t as i64)], (1e-6, 1e-5));
+        assert!(shaders.iter().any(|s| s.wgsl.contains("max0")), "{name} is no attention");
+    }
+}

@@ -16,7 +16,7 @@ impl Gen<'_> {
             Node::Const(s) => return Ok(Val::one(literal(s, self)?)),
             Node::Var(v, _) => {
                 let name = self.vars.get(&v).cloned();
-                return name.map(Val::one).ok_or_else(|| internal("a variable is read before it is set"));
+                return name.ok_or_else(|| internal("a variable is read before it is set"));
             }
             Node::Axis(a) if self.lanes.contains(&a) => return Ok(Val::four("vec4<i32>(0, 1, 2, 3)")),
             Node::Axis(a) => {

@@ -63,7 +63,8 @@ pub(super) struct Gen<'a> {
     pub lanes: BTreeSet<Axis>,
     /// Values that the kernel itself writes: their loads may not be moved.
     pub mutable: BTreeSet<ValueId>,
-    pub vars: BTreeMap<Var, String>,
+    /// What variables of programs are named, and what stands for a result that the kernel's form computes.
+    pub vars: BTreeMap<Var, Val>,
     pub used: Used,
     /// Declarations of workgroup variables, and their bytes.
     pub shared: String,
