@@ -124,7 +124,8 @@ function parseDims(text: string): Record<string, readonly [number, number]> {
 
 function show(name: string, tensor: Tensor | undefined): HTMLElement {
   if (!tensor) return h("p", {}, `${name}: missing`);
-  const values = Array.from(tensor.data.subarray(0, SHOWN), (x) => (typeof x === "bigint" ? x.toString() : Number(x.toPrecision(6)).toString()));
+  const first: (number | bigint)[] = [...tensor.data.subarray(0, SHOWN)];
+  const values = first.map((x) => (typeof x === "bigint" ? x.toString() : Number(x.toPrecision(6)).toString()));
   const rest = tensor.size > SHOWN ? ", …" : "";
   return h("div", { class: "tensor" }, h("h3", {}, `${name}: ${tensor.type} [${tensor.dims.join(", ")}]`), h("code", {}, values.join(", ") + rest));
 }

@@ -1,0 +1,2 @@
+// What webpack makes of files that are no code.
+declare module "*.css";
