@@ -42,7 +42,6 @@ pub fn files(compiled: Compiled, golden: &Golden) -> Result<Vec<Entry>> {
     let mut entries = vec![
         Entry { path: "model.plan".into(), role: Some(Role::Plan), bytes: serialize(&plan)? },
         Entry { path: "golden.bin".into(), role: Some(Role::Golden), bytes: golden.serialize()? },
-        Entry { path: "index.js".into(), role: Some(Role::Module), bytes: module::javascript().into() },
         Entry { path: "index.d.ts".into(), role: Some(Role::Types), bytes: module::types(&plan).into() },
         Entry { path: "package.json".into(), role: None, bytes: module::package_json(&plan).into() },
         Entry { path: "report.txt".into(), role: Some(Role::Report), bytes: text(&compiled).into() },
@@ -60,6 +59,9 @@ pub fn files(compiled: Compiled, golden: &Golden) -> Result<Vec<Entry>> {
         entries.push(Entry { path: format!("weights/{digest}.bin"), role: Some(Role::Weights), bytes });
     }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let loaded = entries.iter().filter(|e| e.role.is_some_and(is_loaded)).map(|e| e.path.as_str());
+    let javascript = module::javascript(["manifest.json"].into_iter().chain(loaded));
+    entries.push(Entry { path: "index.js".into(), role: Some(Role::Module), bytes: javascript.into() });
     let listed: Vec<File> =
         entries.iter().filter_map(|e| Some(digest::describe(&e.path, e.role?, &e.bytes, CHUNK_SIZE))).collect();
     let manifest = Manifest {
@@ -73,6 +75,11 @@ pub fn files(compiled: Compiled, golden: &Golden) -> Result<Vec<Entry>> {
     manifest.validate()?;
     entries.push(Entry { path: "manifest.json".into(), role: None, bytes: manifest.to_json()? });
     Ok(entries)
+}
+
+/// Whether the runtime reads files of this role.
+fn is_loaded(role: Role) -> bool {
+    !matches!(role, Role::Types | Role::Report | Role::Module)
 }
 
 fn meta(port: &Port) -> TensorMeta {

@@ -2,14 +2,16 @@
 
 use crate::plan::{Plan, Port};
 
-/// `index.js`.
-pub fn javascript() -> String {
-    r#"import { load as loadModel } from "nearside";
-
-/** Loads this model from the folder of this module. */
-export const load = (options) => loadModel(new URL("./", import.meta.url), options);
-"#
-    .into()
+/// `index.js`. Each file stands in a URL of its own: so bundlers find it and emit it.
+pub fn javascript<'a>(paths: impl Iterator<Item = &'a str>) -> String {
+    let files: String =
+        paths.map(|p| format!("  {0}: new URL({1}, import.meta.url),\n", quoted(p), quoted(&format!("./{p}")))).collect();
+    format!(
+        "import {{ load as loadModel }} from \"nearside\";\n\n\
+         const files = {{\n{files}}};\n\n\
+         /** Loads this model. */\n\
+         export const load = (options) => loadModel({{ files }}, options);\n"
+    )
 }
 
 /// `index.d.ts`: inputs and outputs by name, with their element types and shapes.
@@ -76,6 +78,12 @@ pub fn package_json(plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_file_is_a_url_of_its_own() {
+        let js = javascript(["manifest.json", "model.wasm"].into_iter());
+        assert!(js.contains("\"model.wasm\": new URL(\"./model.wasm\", import.meta.url),\n"), "{js}");
+    }
 
     #[test]
     fn names_are_quoted() {

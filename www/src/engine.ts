@@ -122,16 +122,18 @@ export class Engine {
     const stats = model.stats();
     const { device } = stats;
     const { name, version } = model.signature;
-    const where = device.kind === "webgpu" ? `WebGPU${device.adapter === undefined ? "" : `, ${device.adapter}`}` : `WebAssembly, ${device.variant ?? ""}`;
-    const threads = device.kind === "wasm" ? `${device.threads} thread${device.threads === 1 ? "" : "s"}` : undefined;
-    const cached = stats.cache.hits > 0 ? `${stats.cache.hits} of ${stats.cache.hits + stats.cache.misses} chunks from this browser's cache` : stats.cache.state === "on" ? "kept in this browser's cache" : (stats.cache.reason ?? "not cached");
+    const adapter = device.adapter === undefined || device.adapter === "" ? "" : `, ${device.adapter}`;
+    const code = device.variant === undefined ? "" : ` (${device.variant.replace(" + threads", "")}), ${device.threads} thread${device.threads === 1 ? "" : "s"}`;
+    const where = device.kind === "webgpu" ? `WebGPU${adapter}` : `WebAssembly${code}`;
+    const { hits, misses, state, reason } = stats.cache;
+    const cached = hits > 0 ? `${hits} of ${hits + misses} chunks from this browser's cache` : state === "on" ? "kept in this browser's cache" : (reason ?? "not cached");
     const rows: (readonly [string, string | undefined])[] = [
       ["Model", `${name} ${version}`],
-      ["Device", [where, threads].filter((s) => s !== undefined).join(", ")],
+      ["Device", where],
       ["Last run", stats.lastRun === undefined ? undefined : duration(stats.lastRun.ms)],
-      ["First answer ready after", duration(stats.load.total)],
+      ["Loaded in", duration(stats.load.total)],
       ["Memory", `${bytes(stats.memory.total)} (weights ${bytes(stats.memory.weights)})`],
-      ["Weights", cached],
+      ["Weights", hits + misses > 0 ? cached : undefined],
       ...stats.refused.map((r) => [`Not on ${r.device === "webgpu" ? "WebGPU" : "WebAssembly"}`, r.reason] as const),
     ];
     this.#figures.replaceChildren(
@@ -152,7 +154,11 @@ export class Engine {
         await again();
         times.push(performance.now() - start);
       }
-      this.#figures.append(h("dt", {}, `Median of ${times.length} runs`), h("dd", {}, `${duration(median(times))} (fastest ${duration(Math.min(...times))})`));
+      for (const old of this.#figures.querySelectorAll(".timed")) old.remove();
+      this.#figures.append(
+        h("dt", { class: "timed" }, `Median of ${times.length} runs`),
+        h("dd", { class: "timed" }, `${duration(median(times))} (fastest ${duration(Math.min(...times))})`),
+      );
     } catch (thrown) {
       this.showError(thrown);
     } finally {
