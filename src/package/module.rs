@@ -4,8 +4,9 @@ use crate::plan::{Plan, Port};
 
 /// `index.js`. Each file stands in a URL of its own: so bundlers find it and emit it.
 pub fn javascript<'a>(paths: impl Iterator<Item = &'a str>) -> String {
-    let files: String =
-        paths.map(|p| format!("  {0}: new URL({1}, import.meta.url),\n", quoted(p), quoted(&format!("./{p}")))).collect();
+    let files: String = paths
+        .map(|p| format!("  {0}: new URL({1}, import.meta.url),\n", quoted(p), quoted(&format!("./{p}"))))
+        .collect();
     format!(
         "import {{ load as loadModel }} from \"nearside\";\n\n\
          const files = {{\n{files}}};\n\n\
