@@ -36,7 +36,7 @@ pub fn inline_ifs(g: &mut Graph) -> Result<bool> {
 }
 
 /// Appends a body's nodes to the graph around it. Returns what its outputs are there.
-fn splice(g: &mut Graph, body: Graph) -> Vec<ValueId> {
+pub(super) fn splice(g: &mut Graph, body: Graph) -> Vec<ValueId> {
     let outer: HashMap<String, ValueId> =
         (0u32..).map(ValueId).zip(&g.values).map(|(v, value)| (value.name.clone(), v)).collect();
     let mut places: HashMap<ValueId, ValueId> = HashMap::new();

@@ -10,6 +10,7 @@ mod fold;
 mod identity;
 mod inline;
 mod projections;
+mod unroll;
 
 pub use batch_norm::batch_norm;
 pub use bias::bias;
@@ -19,17 +20,23 @@ pub use fold::{Evaluate, fold};
 pub use identity::identities;
 pub use inline::inline_ifs;
 pub use projections::projections;
+pub use unroll::{select_ifs, unroll};
 
 use super::Graph;
 use super::infer::infer;
 use crate::error::Result;
 
-/// Infers types and applies what a graph needs before it can be lowered: branches that are never taken go, and what
-/// nothing reads.
+/// Infers types and applies what a graph needs before it can be lowered: branches that are never taken go, other branches
+/// are selected between, loops are written out, what nothing reads goes.
 pub fn required(graph: &mut Graph) -> Result<()> {
-    infer(graph)?;
-    while inline_ifs(graph)? {
-        infer(graph)?;
+    loop {
+        let inferred = infer(graph);
+        let unrolled = unroll(graph)?;
+        let inlined = inferred.is_ok() && !unrolled && (inline_ifs(graph)? || select_ifs(graph)?);
+        if !unrolled && !inlined {
+            inferred?;
+            break;
+        }
     }
     dead_code(graph);
     Ok(())
@@ -41,6 +48,9 @@ pub fn run(graph: &mut Graph, evaluate: &dyn Evaluate) -> Result<()> {
     required(graph)?;
     identities(graph);
     common_subexpressions(graph);
+    fold(graph, evaluate)?;
+    // A bias between a product and its normalization goes first.
+    bias(graph)?;
     fold(graph, evaluate)?;
     batch_norm(graph)?;
     bias(graph)?;
