@@ -35,6 +35,7 @@ pub(crate) fn free(body: &Graph) -> Vec<ValueId> {
 /// Gives a body the types of the values that it reads from the graph around it.
 fn capture(outer: &Graph, body: &mut Graph) -> Result<()> {
     let by_name: HashMap<&str, usize> = outer.values.iter().enumerate().map(|(i, v)| (v.name.as_str(), i)).collect();
+    body.ranges.clone_from(&outer.ranges);
     for v in free(body) {
         let value = body.value_mut(v);
         match by_name.get(value.name.as_str()) {
