@@ -305,3 +305,22 @@ fn a_reshaping_view_is_stored_by_its_writer() {
     let kernels = agree(&vs, &[z], &[noise(&[2, 3, 5, 4], 3), noise(&[2, 3, 4, 6], 4)], &Bindings::new());
     assert_eq!(kernels.len(), 1);
 }
+
+#[test]
+fn a_batch_of_one_is_a_contraction_too() {
+    let mut vs = Values::new();
+    let x = vs.input(0, DType::Float32, shape(&[1, 5, 4]));
+    let w = vs.constant_array(noise(&[4, 6], 2));
+    let y = vs
+        .func(DType::Float32, shape(&[1, 5, 6]), |vs, i| {
+            let i = i.to_vec();
+            vs.fold(super::FoldOp::Sum, &[Dim::from(4)], |vs, k| {
+                let a = vs.load_broadcast(x, &[i[0], i[1], k[0]]);
+                let b = vs.load(w, &[k[0], i[2]]);
+                Ok(vs.arena.mul(a, b))
+            })
+        })
+        .unwrap();
+    let kernels = agree(&vs, &[y], &[noise(&[1, 5, 4], 3)], &Bindings::new());
+    assert!(matches!(&kernels[..], [Kernel { form: Form::Contract(_), .. }]));
+}

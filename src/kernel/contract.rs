@@ -59,6 +59,8 @@ fn roles(values: &Values, axes: &[Axis], fold: ExprId, k: &[Axis], a: ExprId, b:
             (true, true) => batch.push(*axis),
             (true, false) => m.push(*axis),
             (false, true) => n.push(*axis),
+            // A broadcast axis of one index is read at 0.
+            (false, false) if arena.extent(*axis).is(1) => m.push(*axis),
             (false, false) => return None,
         }
     }
