@@ -65,6 +65,10 @@ fn roles(values: &Values, axes: &[Axis], fold: ExprId, k: &[Axis], a: ExprId, b:
         }
     }
     let [n] = n[..] else { return None };
+    // One row of products with an activation reuses nothing.
+    if m.iter().all(|a| arena.extent(*a).is(1)) && !load_of(values, b).is_some_and(|v| values.constant(v).is_some()) {
+        return None;
+    }
     Some(Roles { fold, a, b, batch, m, n, k: k.to_vec() })
 }
 
