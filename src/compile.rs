@@ -101,7 +101,7 @@ fn compile_graph(graph: &Graph, dims: &[DimParam], options: &Options, mut report
 
     let mut cpu = Target::schedule(&lowered, options.fusion, AttentionAs::Three);
     report.values_stored = cpu.schedule.layouts.len();
-    let gpu_attention = if options.fusion == Fusion::On { AttentionAs::Three } else { AttentionAs::Three };
+    let gpu_attention = if options.fusion == Fusion::On { AttentionAs::One } else { AttentionAs::Three };
     let mut gpu = Target::schedule(&lowered, options.fusion, gpu_attention);
     let packed = weights::pack(&[(&cpu.values, &cpu.schedule), (&gpu.values, &gpu.schedule)], options.weights)?;
 

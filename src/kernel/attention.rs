@@ -48,7 +48,8 @@ pub fn find(values: &mut Values, stored: &mut Vec<ValueId>, outputs: &[ValueId])
 fn parts(values: &mut Values, u: ValueId, once: &dyn Fn(ValueId) -> bool) -> Option<(Parts, ValueId, ValueId)> {
     let Def::Func(f) = values.get(u).def.clone() else { return None };
     let roles = contract::recognize(values, &f.axes, f.expr)?;
-    let ([m], [t]) = (&roles.m[..], &roles.k[..]) else { return None };
+    let (ones, rows): (Vec<Axis>, Vec<Axis>) = roles.m.iter().partition(|a| values.arena.extent(**a).is(1));
+    let ([m], [t]) = (&rows[..], &roles.k[..]) else { return None };
     let (m, t) = (*m, *t);
     let Node::Load { value: p, index } = values.arena.node(roles.a).clone() else { return None };
     if !once(p) {
@@ -66,7 +67,8 @@ fn parts(values: &mut Values, u: ValueId, once: &dyn Fn(ValueId) -> bool) -> Opt
     let at: Vec<ExprId> = s_index.iter().map(|i| values.arena.substitute(*i, &with)).collect();
     let with: HashMap<Axis, ExprId> = score.axes.iter().copied().zip(at).collect();
     let expr = values.arena.substitute(score.expr, &with);
-    let parts = Parts { m, n: roles.n, t, batch: roles.batch, score: expr, value: roles.b, fold: roles.fold };
+    let batch = [ones, roles.batch].concat();
+    let parts = Parts { m, n: roles.n, t, batch, score: expr, value: roles.b, fold: roles.fold };
     Some((parts, p, s))
 }
 

@@ -2,10 +2,12 @@
 
 use super::convert::convert;
 use super::cpu::CpuModule;
+use super::gpu::{Choice, Feed, Gpu, GpuSession};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, resolve};
 use crate::tensor::{Array, Dim};
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A kind of device, as the command line names it.
@@ -36,6 +38,7 @@ pub struct Parts<'a> {
 /// A model on a device.
 pub enum Device {
     Cpu { module: CpuModule, threads: usize },
+    Gpu(GpuSession),
 }
 
 impl Device {
@@ -56,13 +59,21 @@ impl Device {
                 }
                 Ok(Device::Cpu { module, threads })
             }
-            DeviceName::Gpu => Err(Error::new(Kind::DeviceUnavailable, "no GPU")),
+            DeviceName::Gpu => {
+                let gpu = pollster::block_on(Gpu::open(Choice::Any))?;
+                let session = pollster::block_on(GpuSession::new(&gpu, Arc::new(parts.plan.clone()), parts.wgsl))?;
+                for (i, bytes) in (0u32..).zip(parts.packs) {
+                    session.upload(i, 0, bytes)?;
+                }
+                Ok(Device::Gpu(session))
+            }
         }
     }
 
     /// What it is, for people.
     pub fn describe(&self) -> String {
         match self {
+            Device::Gpu(session) => format!("gpu ({})", session.gpu().info().name),
             Device::Cpu { threads, .. } => {
                 format!("cpu (wasmtime, {threads} thread{})", if *threads == 1 { "" } else { "s" })
             }
@@ -86,6 +97,12 @@ impl Device {
         let shapes: Vec<&[usize]> = inputs.iter().map(Array::shape).collect();
         let bindings = plan.bind(&shapes)?;
         match self {
+            Device::Gpu(session) => {
+                let start = Instant::now();
+                let feeds: Vec<Feed<'_>> = inputs.iter().map(Feed::Host).collect();
+                let outputs = pollster::block_on(session.run(&feeds))?;
+                Ok((outputs, start.elapsed()))
+            }
             Device::Cpu { module, .. } => {
                 let start = Instant::now();
                 let mut dims = vec![];
@@ -112,6 +129,8 @@ impl Device {
     /// Milliseconds of each kernel, the least of `runs`. The inputs are those of the run before.
     pub fn profile(&mut self, plan: &Plan, runs: usize) -> Result<Vec<(String, f64)>> {
         match self {
+            Device::Gpu(_) => Err(Error::new(Kind::InvalidInput, "a run on the GPU is one pass, without times inside")
+                .help("profile with --device cpu")),
             Device::Cpu { module, .. } => {
                 let mut best = vec![f64::INFINITY; plan.cpu.kernels.len()];
                 for _ in 0..runs {
