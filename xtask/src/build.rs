@@ -23,14 +23,15 @@ pub(crate) fn run() -> Result<PathBuf> {
     Ok(nearside)
 }
 
-/// Builds the program `bin` of the package `package` and returns its path.
+/// Builds the program `bin` of the package `package` and returns its path. The profile is that of the tests, whose
+/// dependencies are optimized: one build of them serves all commands.
 pub(crate) fn native(package: &str, bin: &str) -> Result<PathBuf> {
     let bar = progress::spinner(format!("build {bin}"));
     let mut cargo = process::command("cargo");
-    process::run(cargo.args(["build", "--release", "--package", package, "--bin", bin]), &bar)?;
+    process::run(cargo.args(["build", "--package", package, "--bin", bin]), &bar)?;
     progress::done(&bar);
     let name = format!("{bin}{}", std::env::consts::EXE_SUFFIX);
-    Ok(process::target().join("release").join(name))
+    Ok(process::target().join("debug").join(name))
 }
 
 /// The npm package in `pkg/dist`.
@@ -39,7 +40,7 @@ pub(crate) fn package() -> Result<()> {
         build_module(module)?;
     }
     let pkg = process::root().join("pkg");
-    let inputs = ["src", "bin", "dist/wasm", "package.json", "tsconfig.json"].map(|name| pkg.join(name));
+    let inputs = ["src", "dist/runtime", "dist/compiler", "package.json", "tsconfig.json"].map(|name| pkg.join(name));
     npm_build("pkg", &inputs, &pkg.join("dist/index.js"))
 }
 
@@ -68,10 +69,11 @@ fn build_module(module: &Module) -> Result<()> {
     cargo.args(["--no-default-features", "--features", module.feature]).env("CARGO_TARGET_DIR", &target);
     process::run(&mut cargo, &bar)?;
     let built = target.join("wasm32-unknown-unknown/web/nearside.wasm");
-    let folder = process::root().join("pkg/dist/wasm");
-    let optimized = folder.join(format!("{}_bg.wasm", module.name));
+    let folder = process::root().join("pkg/dist").join(module.name);
+    let name = format!("nearside_{}", module.name);
+    let optimized = folder.join(format!("{name}_bg.wasm"));
     stamps::when_changed(module.name, std::slice::from_ref(&built), std::slice::from_ref(&optimized), || {
-        wasm::bindgen(&built, &folder, module.name)?;
+        wasm::bindgen(&built, &folder, &name)?;
         wasm::optimize(&optimized, &bar)
     })?;
     progress::done(&bar);

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Print the figures as one flat JSON object at the end
     #[arg(long)]
     json: bool,
-    /// Print the table as Markdown
+    /// Print the table as Markdown and write it into the README
     #[arg(long)]
     markdown: bool,
     /// The models to measure [default: all]
@@ -105,10 +105,26 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let flops = flops(&models)?;
     let mut figures = Figures::new(&measured, &devices, &flops)?;
     sizes(&mut figures, &subjects, &packages)?;
-    print!("{}", table::render(&measured, &figures, &devices, args.markdown));
+    let table = table::render(&measured, &figures, &devices, args.markdown);
+    print!("{table}");
+    if args.markdown {
+        write_readme(&table)?;
+    }
     if args.json {
         println!("{}", figures.json());
     }
+    Ok(())
+}
+
+/// Puts the table between its markers in the README.
+fn write_readme(table: &str) -> Result<()> {
+    const BEGIN: &str = "<!-- benchmarks: begin -->\n";
+    const END: &str = "<!-- benchmarks: end -->";
+    let path = process::root().join("README.md");
+    let text = std::fs::read_to_string(&path)?;
+    let (before, rest) = text.split_once(BEGIN).context("README.md has no place for the benchmarks")?;
+    let (_, after) = rest.split_once(END).context("README.md has no end of the benchmarks")?;
+    std::fs::write(path, format!("{before}{BEGIN}{table}{END}{after}"))?;
     Ok(())
 }
 

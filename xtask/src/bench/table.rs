@@ -41,18 +41,18 @@ pub(super) fn render(measured: &Measured, figures: &Figures, devices: &[Device],
         for device in devices.iter().filter(|device| **device != Device::Webgpu) {
             let key = format!("{model}/{}/gflops", device.name());
             if let (Some(gflops), Some(run)) = (figures.get(&key), runs.get(device.runners()[0])) {
-                let _ = writeln!(text, "{model} {}: {gflops:.1} GF/s over {} rounds", device.name(), run.rounds);
+                let _ = writeln!(text, "{item}{model} {}: {gflops:.1} GF/s over {} rounds", device.name(), run.rounds);
             }
         }
     }
     for key in ["runtime", "minilm_wasm", "resnet50_wasm", "efficientnet-lite0_wasm"] {
         if let Some(bytes) = figures.get(&format!("size/{key}_brotli")) {
-            let _ = writeln!(text, "{key}: {:.1} kB after Brotli", bytes / 1000.0);
+            let _ = writeln!(text, "{item}{key}: {:.1} kB after Brotli", bytes / 1000.0);
         }
     }
     let _ = writeln!(
         text,
-        "{}, {} cores; Chromium {}, onnxruntime-web 1.30.0, RTen 0.27.0 with relaxed SIMD; WebGPU on SwiftShader",
+        "{item}{}, {} cores; Chromium {}, onnxruntime-web 1.30.0, RTen 0.27.0 with relaxed SIMD; WebGPU on SwiftShader",
         cpu(),
         std::thread::available_parallelism().map_or(1, usize::from),
         measured.chromium
