@@ -13,6 +13,7 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use device::Device;
 use nearside::error::{Error, Kind, Result};
 use nearside::kernel::Fusion;
 use nearside::plan::golden;
@@ -45,10 +46,10 @@ fn serve() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mode = arguments.next().unwrap_or_default();
     let fusion = if arguments.next().as_deref() == Some("--unfused") { Fusion::Off } else { Fusion::On };
-    let mut device = device::Device::new(&mode)?;
+    let device = Device::new(&mode)?;
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(io)?;
-        let verdict = match run(&line, fusion, &mut device) {
+        let verdict = match run(&line, fusion, &device) {
             Ok(bound) => Verdict { passed: true, bound, error: None },
             Err(error) => Verdict { passed: false, bound: Vec::new(), error: Some(error.to_string()) },
         };
@@ -59,22 +60,18 @@ fn serve() -> Result<()> {
     Ok(())
 }
 
-fn run(line: &str, fusion: Fusion, device: &mut device::Device) -> Result<Vec<String>> {
+fn run(line: &str, fusion: Fusion, device: &Device) -> Result<Vec<String>> {
     let (folder, to) = line.split_once('\t').unwrap_or((line, ""));
     let case = case::Case::read(Path::new(folder))?;
-    let built = case.build(fusion, device.engine())?;
-    let expected = golden::Golden {
-        atol: ATOL,
-        rtol: RTOL,
-        cases: vec![golden::Case { inputs: built.inputs.clone(), outputs: case.outputs.clone() }],
-    };
+    let built = case.build(fusion, &device::Wasmtime)?;
     let bound = built.bound.clone();
+    let expected = golden::Case { inputs: built.inputs.clone(), outputs: case.outputs };
+    let golden = golden::Golden { atol: ATOL, rtol: RTOL, cases: vec![expected.clone()] };
     match device {
-        device::Device::Pack(_) => pack::write(Path::new(to), built, &expected)?,
-        _ => {
-            let plan = built.compiled.plan.clone();
-            let outputs = device.run(built)?;
-            expected.compare(&plan, &expected.cases[0], &outputs)?;
+        Device::Pack => pack::write(Path::new(to), built, &golden, &expected)?,
+        Device::Native(name) => {
+            let outputs = device::run(*name, &built)?;
+            golden.compare(&built.compiled.plan, &expected, &outputs)?;
         }
     }
     Ok(bound)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nearside::error::{Error, Kind, Result};
 use nearside::package;
-use nearside::plan::golden::Golden;
+use nearside::plan::golden::{Case, Golden};
 use nearside::tensor::Array;
 use serde::Serialize;
 
@@ -30,13 +30,12 @@ struct Tensor {
 }
 
 /// Writes the package with the case's own inputs and outputs as its golden ones.
-pub(crate) fn write(folder: &Path, built: Built, expected: &Golden) -> Result<()> {
+pub(crate) fn write(folder: &Path, built: Built, golden: &Golden, case: &Case) -> Result<()> {
     let plan = &built.compiled.plan;
     if plan.gpu.is_none() {
         let note = built.compiled.report.notes.join("; ");
         return Err(Error::new(Kind::UnsupportedType, format!("not for WebGPU: {note}")));
     }
-    let case = &expected.cases[0];
     let mut data = Vec::new();
     let mut describe = |names: Vec<&str>, arrays: &[Array]| -> Vec<Tensor> {
         let rows = names.into_iter().zip(arrays).map(|(name, array)| {
@@ -48,15 +47,15 @@ pub(crate) fn write(folder: &Path, built: Built, expected: &Golden) -> Result<()
         rows.collect()
     };
     let description = Description {
-        atol: expected.atol,
-        rtol: expected.rtol,
+        atol: golden.atol,
+        rtol: golden.rtol,
         inputs: describe(plan.inputs.iter().map(|port| port.name.as_str()).collect(), &case.inputs),
         outputs: describe(plan.outputs.iter().map(|port| port.name.as_str()).collect(), &case.outputs),
     };
     let json = serde_json::to_vec(&description).map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
     put(folder, "case.json", &json)?;
     put(folder, "case.bin", &data)?;
-    for entry in package::files(built.compiled, expected)? {
+    for entry in package::files(built.compiled, golden)? {
         put(folder, &entry.path, &entry.bytes)?;
     }
     Ok(())
