@@ -34,9 +34,14 @@ pub(super) fn render(measured: &Measured, figures: &Figures, devices: &[Device],
     }
     let mut text = lines(&rows, markdown);
     let peak = &measured.peak;
+    // In Markdown each of the lines below is a list's item.
+    let item = if markdown { "- " } else { "" };
     let relaxed = peak.relaxed.map_or_else(|| "none".to_owned(), |peak| format!("{peak:.1}"));
-    let _ =
-        writeln!(text, "\nSIMD peak of one thread: {:.1} GF/s, with relaxed multiply-add {relaxed} GF/s", peak.simd128);
+    let _ = writeln!(
+        text,
+        "\n{item}SIMD peak of one thread: {:.1} GF/s, with relaxed multiply-add {relaxed} GF/s",
+        peak.simd128
+    );
     for (model, runs) in &measured.models {
         for device in devices.iter().filter(|device| **device != Device::Webgpu) {
             let key = format!("{model}/{}/gflops", device.name());
