@@ -28,7 +28,7 @@ pub(crate) fn optimize(module: &Path, bar: &ProgressBar) -> Result<()> {
     {
         command.arg(format!("--enable-{feature}"));
     }
-    command.args(["-Oz", "--strip-producers", "--output"]).arg(&optimized).arg(module);
+    command.args(["-O1", "--strip-producers", "--output"]).arg(&optimized).arg(module);
     process::run(&mut command, bar)?;
     fs::rename(&optimized, module)?;
     Ok(())
