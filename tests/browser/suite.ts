@@ -4,6 +4,7 @@
 import { readFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
+import { clientTests } from "./client.js";
 import { launch, type Browser } from "./lib/chromium.js";
 import { parseNpy } from "./lib/npy.js";
 import { ISOLATED, serve, type Server } from "./lib/server.js";
@@ -94,7 +95,8 @@ class Suite {
     try {
       await page.goto(`${this.server.origin}/page/suite.html`);
       await page.waitForFunction(() => "suite" in window);
-      const result = await page.evaluate(([kind, task]) => window.suite[kind](task), [kind, task] as const);
+      const argument: { readonly kind: string; readonly task: Task } = { kind, task };
+      const result: unknown = await page.evaluate(async ({ kind, task }): Promise<unknown> => window.suite[kind as K](task), argument);
       return result as Awaited<ReturnType<Window["suite"][K]>>;
     } catch (error) {
       throw new Error([String(error), ...errors].join("\n"));
@@ -169,9 +171,9 @@ function addFailures(suite: Suite): void {
   failing("a version that is not there", "not-found", { model: `${suite.config.origin}/minilm@9.9.9` });
   failing("a server that answers 404 for the weights", "not-found", { model: fault("404") });
   failing("a server that answers 500 for the weights", "network", { model: fault("500"), stallTimeout: 200 });
-  failing("a server that answers HTML for the weights", "integrity", { model: fault("html") });
+  failing("a server that answers HTML for the weights", "network", { model: fault("html") });
   failing("a flipped bit in the weights", "integrity", { model: fault("flip") });
-  failing("too few bytes of weights", "integrity", { model: fault("short") });
+  failing("too few bytes of weights", "network", { model: fault("short") });
   failing("a server that stalls", "timeout", { model: fault("stall"), stallTimeout: 200 });
   failing("abort while weights stall", "aborted", { model: fault("stall"), abortAfter: 400 });
   failing("a wrong input name", "invalid-input", { inputs: {} });
@@ -255,6 +257,8 @@ async function main(): Promise<void> {
     addModels(suite);
     addFailures(suite);
     addLifecycle(suite);
+    const model = `${config.origin}/efficientnet-lite0@1.0.0`;
+    for (const [name, test] of clientTests({ browser, origin: server.origin, model })) suite.add(name, test);
     await suite.run();
   } finally {
     await browser.close();

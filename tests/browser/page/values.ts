@@ -45,7 +45,8 @@ function bfloat(bits: number): number {
 
 /** The elements as numbers. 64-bit integers beyond 2^53 lose their last bits, the same on both sides of a comparison. */
 export function numbers(dtype: DataType, data: TensorData): number[] {
-  if (dtype === "float16") return Array.from(data, (bits) => half(Number(bits)));
-  if (dtype === "bfloat16") return Array.from(data, (bits) => bfloat(Number(bits)));
-  return Array.from(data, Number);
+  const elements = data as Iterable<number | bigint>;
+  if (dtype === "float16") return Array.from(elements, (bits) => half(Number(bits)));
+  if (dtype === "bfloat16") return Array.from(elements, (bits) => bfloat(Number(bits)));
+  return Array.from(elements, Number);
 }

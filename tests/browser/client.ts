@@ -1,0 +1,191 @@
+// What the client promises beyond right answers: recovery of a lost device, outputs that stay on the GPU, fair queues, a
+// cache that may be full or corrupt, aborts in the middle of a run. In Chromium, on the classifier.
+import type { Page } from "playwright-core";
+import type { Browser } from "./lib/chromium.js";
+
+export interface Client {
+  readonly browser: Browser;
+  /** An empty page of this origin is at /page/suite.html, the npm package at /pkg. */
+  readonly origin: string;
+  /** The classifier's address. */
+  readonly model: string;
+}
+
+type Nearside = typeof import("nearside");
+type Internals = typeof import("../../pkg/dist/gpu-device.js");
+
+/** The tests by name; each returns what is printed. */
+export function clientTests(client: Client): Map<string, () => Promise<string>> {
+  const tests = new Map<string, (page: Page) => Promise<string>>([
+    ["a lost device is replaced, and the call repeated", lostDevice],
+    ["outputs stay on the GPU and are read by both devices", stayOnGpu],
+    ["twenty calls at once get their own answers", manyCalls],
+    ["dispose ends a call under way", disposeDuring],
+    ["an aborted run stops, and the next one is right", abortDuring],
+    ["a full cache is done without", fullCache],
+    ["a corrupt chunk in the cache is fetched again, and no other", corruptChunk],
+    ["auto takes no software adapter, and says why", autoDevice],
+  ]);
+
+  async function lostDevice(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load, Tensor }, { loseDevice }] = await modules();
+      const model = await load(url, { device: "webgpu" });
+      const x = new Tensor("float32", new Float32Array(3 * 224 * 224).fill(0.25), [1, 3, 224, 224]);
+      const before = (await model.run({ input: x }))["probs"]?.data[0];
+      await loseDevice();
+      const after = await Promise.all([model.run({ input: x }), model.run({ input: x })]);
+      const { recoveries } = model.stats();
+      model.dispose();
+      if (after.some((r) => r["probs"]?.data[0] !== before)) throw new Error("another answer after the loss");
+      if (recoveries !== 1) throw new Error(`${recoveries} recoveries`);
+      return "1 recovery for 2 calls, the same answers";
+    }, client.model);
+  }
+
+  async function stayOnGpu(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load, Tensor }] = await modules();
+      const model = await load(url, { device: "webgpu" });
+      const x = new Tensor("float32", new Float32Array(3 * 224 * 224).fill(0.25), [1, 3, 224, 224]);
+      const { probs } = await model.run({ input: x });
+      const stayed = (await model.run({ input: x }, { outputs: "gpu-buffer" }))["probs"];
+      if (stayed?.location !== "gpu-buffer") throw new Error(`it is at ${stayed?.location}`);
+      const read = await stayed.getData();
+      if (read[7] !== probs?.data[7]) throw new Error("the GPU's tensor differs");
+      const stats = model.stats().gpu;
+      if (stats?.bindGroupsInRun !== 0) throw new Error("a run created bind groups");
+      stayed.dispose();
+      model.dispose();
+      return `${stats.dispatches} dispatches`;
+    }, client.model);
+  }
+
+  async function manyCalls(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load, Tensor }] = await modules();
+      const model = await load(url, { device: "wasm" });
+      const make = (v: number) => new Tensor("float32", new Float32Array(3 * 224 * 224).fill(v / 10), [1, 3, 224, 224]);
+      const alone: (number | bigint | undefined)[] = [];
+      for (const v of [1, 2, 3]) alone.push((await model.run({ input: make(v) }))["probs"]?.data[0]);
+      const all = await Promise.all(Array.from({ length: 20 }, (_, i) => model.run({ input: make((i % 3) + 1) })));
+      const wrong = all.filter((r, i) => r["probs"]?.data[0] !== alone[i % 3]).length;
+      model.dispose();
+      if (wrong > 0) throw new Error(`${wrong} answers belong to other calls`);
+      return "20 of 20";
+    }, client.model);
+  }
+
+  async function disposeDuring(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load, Tensor, NearsideError }] = await modules();
+      const codes: string[] = [];
+      for (const device of ["webgpu", "wasm"] as const) {
+        const model = await load(url, { device });
+        const run = model.run({ input: new Tensor("float32", new Float32Array(3 * 224 * 224), [1, 3, 224, 224]) });
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        model.dispose();
+        codes.push(await run.then(() => "an answer", (e: unknown) => (e instanceof NearsideError ? e.code : String(e))));
+      }
+      if (codes.some((c) => c !== "disposed")) throw new Error(codes.join(", "));
+      return "disposed, on both devices";
+    }, client.model);
+  }
+
+  async function abortDuring(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load, Tensor, NearsideError }] = await modules();
+      const x = new Tensor("float32", new Float32Array(3 * 224 * 224).fill(0.5), [1, 3, 224, 224]);
+      for (const threads of [1, 2]) {
+        const model = await load(url, { device: "wasm", threads });
+        const want = (await model.run({ input: x }))["probs"]?.data[0];
+        const stop = new AbortController();
+        const run = model.run({ input: x }, { signal: stop.signal });
+        setTimeout(() => stop.abort(), 3);
+        const code = await run.then(() => "an answer", (e: unknown) => (e instanceof NearsideError ? e.code : String(e)));
+        if (code !== "aborted") throw new Error(`${threads} threads: ${code}`);
+        if ((await model.run({ input: x }))["probs"]?.data[0] !== want) throw new Error("another answer after the abort");
+        model.dispose();
+      }
+      return "with 1 and 2 threads";
+    }, client.model);
+  }
+
+  async function fullCache(page: Page): Promise<string> {
+    const session = await page.context().newCDPSession(page);
+    const origin = new URL(page.url()).origin;
+    await session.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 3e6 });
+    try {
+      return await page.evaluate(async (url) => {
+        const [{ load }] = await modules();
+        await caches.delete("nearside-chunks-1");
+        const model = await load(url, { device: "wasm" });
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+        const { state, reason } = model.stats().cache;
+        model.dispose();
+        if (state !== "full") throw new Error(`the cache is ${state}`);
+        return reason ?? "";
+      }, client.model);
+    } finally {
+      await session.send("Storage.overrideQuotaForOrigin", { origin });
+    }
+  }
+
+  async function corruptChunk(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load }] = await modules();
+      await caches.delete("nearside-chunks-1");
+      (await load(url, { device: "wasm" })).dispose();
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+      const cache = await caches.open("nearside-chunks-1");
+      const key = (await cache.keys())[5];
+      const found = key && (await cache.match(key));
+      if (!key || !found) throw new Error("nothing was kept");
+      const bytes = new Uint8Array(await found.arrayBuffer());
+      bytes[9] = (bytes[9] ?? 0) ^ 1;
+      await cache.put(key, new Response(bytes));
+      const model = await load(url, { device: "wasm" });
+      const { corrupt, misses, hits } = model.stats().cache;
+      model.dispose();
+      if (corrupt !== 1 || misses !== 1) throw new Error(`${corrupt} corrupt, ${misses} fetched`);
+      return `1 of ${hits + misses} fetched again`;
+    }, client.model);
+  }
+
+  async function autoDevice(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load }] = await modules();
+      const model = await load(url);
+      const { device, refused } = model.stats();
+      model.dispose();
+      const reason = refused[0]?.reason;
+      if (device.kind !== "wasm" || reason === undefined) throw new Error(`it runs on ${device.kind}`);
+      return reason;
+    }, client.model);
+  }
+
+  const run = (test: (page: Page) => Promise<string>) => async () => {
+    const { page, errors } = await client.browser.page();
+    try {
+      await page.addInitScript(() => {
+        // Names that TypeScript would resolve at build time.
+        const [index, gpu] = ["/pkg/index.js", "/pkg/gpu-device.js"];
+        window.modules = () => Promise.all([import(index), import(gpu)]) as Promise<[Nearside, Internals]>;
+      });
+      await page.goto(`${client.origin}/page/suite.html`);
+      return await test(page);
+    } catch (error) {
+      throw new Error([String(error), ...errors].join("\n"));
+    } finally {
+      await page.close();
+    }
+  };
+  return new Map([...tests].map(([name, test]) => [name, run(test)]));
+}
+
+declare global {
+  interface Window {
+    modules(): Promise<[Nearside, Internals]>;
+  }
+  function modules(): Promise<[Nearside, Internals]>;
+}
