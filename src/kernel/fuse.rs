@@ -293,11 +293,11 @@ fn is_injective(values: &Values, index: &[ExprId]) -> bool {
 /// Whether the occurrence is evaluated more often than the value has elements.
 fn recomputes(values: &Values, reader: &Func, o: &Occurrence) -> bool {
     // A fold is computed once for each index of the axes that it depends on.
-    let mut around: BTreeSet<Axis> = match o.folds.first() {
-        Some(outer) => values.arena.free_axes(*outer),
+    let mut around: BTreeSet<Axis> = match o.folds.last() {
+        Some(inner) => values.arena.free_axes(*inner),
         None => reader.axes.iter().copied().collect(),
     };
-    around.extend(o.folds.iter().flat_map(|e| fold_axes(values, *e)));
+    around.extend(o.folds.last().iter().flat_map(|e| fold_axes(values, **e)));
     around.iter().any(|a| !o.free.contains(a) && !values.arena.extent(*a).is(1))
 }
 
