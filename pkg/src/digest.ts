@@ -10,8 +10,8 @@ function hex(bytes: Uint8Array): string {
 }
 
 /** The engine's own SHA-256, or `fallback` where pages are not given it (http on other hosts than localhost). */
-export function digestWith(fallback: (bytes: Uint8Array) => Uint8Array): Digest {
+export function digestWith(fallback: (bytes: Uint8Array) => Promise<Uint8Array>): Digest {
   const subtle = globalThis.crypto?.subtle as SubtleCrypto | undefined;
-  if (!subtle) return (bytes) => Promise.resolve(hex(fallback(bytes)));
+  if (!subtle) return async (bytes) => hex(await fallback(bytes));
   return async (bytes) => hex(new Uint8Array(await subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>)));
 }

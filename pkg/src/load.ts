@@ -40,11 +40,15 @@ export async function load<
   const begin = performance.now();
   const progress = options.onProgress ?? (() => undefined);
   progress({ stage: "manifest", loaded: 0, total: 1 });
-  const rt = await abortable(runtime(), signal);
-  const digest = digestWith((bytes) => rt.sha256(bytes));
+  // The runtime starts while the manifest is fetched.
+  const starting = runtime();
+  starting.catch(() => undefined);
+  const digest = digestWith(async (bytes) => (await starting).sha256(bytes));
   const patience = { ...PATIENCE, ...(options.stallTimeout === undefined ? {} : { stallMs: options.stallTimeout }) };
   const source = open(from, digest, patience);
-  const manifest = parseManifest(await source.manifest(signal), source.name, (m) => rt.checkManifest(m));
+  const json = await abortable(source.manifest(signal), signal);
+  const rt = await abortable(starting, signal);
+  const manifest = parseManifest(json, source.name, (m) => rt.checkManifest(m));
   const cache = options.cache !== "none";
   const fetching = await prepare({ source, digest, patience, cache }, signal, () => undefined);
   const file = fileOf(manifest, "plan");
