@@ -83,6 +83,8 @@ pub fn schedule(values: &mut Values, stored: &[ValueId], outputs: &[ValueId], at
         })
         .collect();
     s.layouts.retain(|v, _| !s.moved.contains_key(v));
+    // An empty tensor takes no code, and its extents may not be divided by.
+    s.kernels.retain(|k| !k.axes.iter().any(|a| values.arena.extent(*a).is(0)));
     Schedule { kernels: s.kernels, layouts: s.layouts, outputs }
 }
 

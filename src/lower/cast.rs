@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::kernel::{BinaryOp, Ty, UnaryOp, ValueId};
 use crate::tensor::DType;
 
-pub(super) const ROWS: &[(&str, Lower)] = &[("Cast", cast), ("CastLike", cast)];
+pub(super) const ROWS: &[(&str, Lower)] = &[("BitCast", bit_cast), ("Cast", cast), ("CastLike", cast)];
 
 fn cast(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let (x, (to, _)) = (cx.input(0)?, cx.output(0)?);
@@ -15,6 +15,19 @@ fn cast(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     cx.func(|vs, i| {
         let x = operand(vs, x, i);
         Ok(formula(&mut vs.arena, &[x], |x| convert(x[0], from, to)))
+    })
+}
+
+/// Integers of one size wrap into each other; floats of 32 bits are reinterpreted.
+fn bit_cast(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let (x, (to, _)) = (cx.input(0)?, cx.output(0)?);
+    let from = cx.values.dtype(x);
+    cx.func(|vs, i| {
+        let x = operand(vs, x, i);
+        Ok(formula(&mut vs.arena, &[x], |x| match from.is_float() == to.is_float() {
+            true => convert(x[0], from, to),
+            false => x[0].unary(UnaryOp::Bitcast(Ty::of(to))),
+        }))
     })
 }
 
@@ -42,7 +55,7 @@ pub(super) fn convert<'a>(x: X<'a>, from: DType, to: DType) -> X<'a> {
 #[cfg(test)]
 mod tests {
     use crate::graph::AttrValue;
-    use crate::lower::testing::{Case, In, array, f32s};
+    use crate::lower::testing::{Case, In, array, exact, f32s};
     use crate::tensor::DType::{self, BFloat16, Bool, Float16, Float32, Float64, Int8, Int32, Int64, Uint8};
 
     #[test]
@@ -68,6 +81,12 @@ mod tests {
             Case { name: &name, op: "Cast", attrs: &attrs, inputs: &inputs[..1], want, tolerance }.check();
             Case { name: &name, op: "CastLike", attrs: &[], inputs: &inputs, want, tolerance }.check();
         }
+        let bits = |name, from, to: DType, x: f64, want: f64| {
+            let attrs = [("to", AttrValue::Int(to.onnx().into()))];
+            exact(name, "BitCast", &attrs, &[In::Data(array(from, &[1], &[x]))], &[array(to, &[1], &[want])]);
+        };
+        bits("float bits", Float32, Int32, 1.0, f64::from(0x3f80_0000));
+        bits("sign bit", Int8, Uint8, -1.0, 255.0);
         let to = [("to", AttrValue::Int(8))];
         let e = crate::lower::testing::run("Cast", &to, &[In::Data(f32s(&[1], &[0.0]))], 1).err();
         assert_eq!(e.map(|e| e.kind()), Some(crate::error::Kind::UnsupportedType));

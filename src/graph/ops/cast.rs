@@ -1,6 +1,6 @@
 //! Conversions between data types (ai.onnx).
 //!
-//! Cast CastLike
+//! BitCast Cast CastLike
 
 use super::Op;
 use super::rules::{int, required, row};
@@ -10,6 +10,7 @@ use crate::graph::infer::{Infer, Type};
 use crate::tensor::DType;
 
 pub(super) const ROWS: &[Op] = &[
+    row("BitCast", &[26], (1, 1), &[required("to")], bit_cast),
     row(
         "Cast",
         &[6, 19],
@@ -36,5 +37,19 @@ pub fn dtype(attrs: &Attrs, name: &str) -> Result<DType> {
 
 fn cast(i: &Infer<'_>, to: DType) -> Result<Vec<Type>> {
     let t = i.input(0)?;
+    Ok(vec![Type::new(to, t.shape.clone())])
+}
+
+/// The same bits under another type of the same size.
+fn bit_cast(i: &Infer<'_>) -> Result<Vec<Type>> {
+    let (t, to) = (i.input(0)?, dtype(i.attrs, "to")?);
+    if t.dtype.size() != to.size() {
+        let e = format!("BitCast from {} to {to}, which are not of one size", t.dtype);
+        return Err(Error::new(Kind::InvalidModel, e));
+    }
+    let wide = t.dtype != to && (t.dtype.is_float() || to.is_float()) && to.size() != 4;
+    if wide {
+        return Err(Error::new(Kind::UnsupportedType, format!("BitCast from {} to {to}", t.dtype)));
+    }
     Ok(vec![Type::new(to, t.shape.clone())])
 }
