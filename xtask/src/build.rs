@@ -40,7 +40,7 @@ pub(crate) fn package() -> Result<()> {
         build_module(module)?;
     }
     let pkg = process::root().join("pkg");
-    let inputs = ["src", "dist/runtime", "dist/compiler", "package.json", "tsconfig.json"].map(|name| pkg.join(name));
+    let inputs = ["src", "dist/wasm", "package.json", "tsconfig.json"].map(|name| pkg.join(name));
     npm_build("pkg", &inputs, &pkg.join("dist/index.js"))
 }
 
@@ -69,11 +69,10 @@ fn build_module(module: &Module) -> Result<()> {
     cargo.args(["--no-default-features", "--features", module.feature]).env("CARGO_TARGET_DIR", &target);
     process::run(&mut cargo, &bar)?;
     let built = target.join("wasm32-unknown-unknown/web/nearside.wasm");
-    let folder = process::root().join("pkg/dist").join(module.name);
-    let name = format!("nearside_{}", module.name);
-    let optimized = folder.join(format!("{name}_bg.wasm"));
+    let folder = process::root().join("pkg/dist/wasm");
+    let optimized = folder.join(format!("{}_bg.wasm", module.name));
     stamps::when_changed(module.name, std::slice::from_ref(&built), std::slice::from_ref(&optimized), || {
-        wasm::bindgen(&built, &folder, &name)?;
+        wasm::bindgen(&built, &folder, module.name)?;
         wasm::optimize(&optimized, &bar)
     })?;
     progress::done(&bar);
