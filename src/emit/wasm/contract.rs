@@ -359,6 +359,11 @@ impl Writer<'_> {
             axes.push((*k, n));
         }
         axes.reverse();
+        // Under guards, pointers hold for one index of the axes that the guard depends on: those go outside.
+        let (mut outside, inside): (Vec<_>, Vec<_>) = axes.into_iter().partition(|(k, _)| guarded(self, *k));
+        let moving = !inside.is_empty();
+        outside.extend(inside);
+        let mut axes = outside;
         // A short run goes outside of a longer one.
         let long = |d: &Dim| d.range(&self.values.arena.ranges).max;
         if matches!(how, Rows::Apart(_) | Rows::Each)
@@ -369,7 +374,7 @@ impl Writer<'_> {
             axes.push(longest);
         }
         let old: Vec<_> = fixed.iter().map(|k| (*k, self.binds.insert(*k, Bind { base: None, add: 0 }))).collect();
-        let r = self.fold_loops(p, sums, how, &axes);
+        let r = self.fold_loops(p, sums, how, &axes, moving);
         for (k, b) in old {
             match b {
                 Some(b) => self.binds.insert(k, b),
@@ -379,16 +384,25 @@ impl Writer<'_> {
         r
     }
 
-    fn fold_loops(&mut self, p: &Parts<'_>, sums: &[u32], how: Rows, axes: &[(Axis, Dim)]) -> Result<()> {
-        if axes.len() <= 1 {
-            return self.steps(p, sums, how, axes.first());
-        }
-        let ((k, n), rest) = (&axes[0], &axes[1..]);
+    /// `moving`: pointers move along the last of the axes.
+    fn fold_loops(
+        &mut self,
+        p: &Parts<'_>,
+        sums: &[u32],
+        how: Rows,
+        axes: &[(Axis, Dim)],
+        moving: bool,
+    ) -> Result<()> {
+        let ((k, n), rest) = match axes {
+            [] => return self.steps(p, sums, how, None),
+            [last] if moving => return self.steps(p, sums, how, Some(last)),
+            [first, rest @ ..] => (first, rest),
+        };
         let index = self.local(ValType::I32);
         let end = self.dim_count(n)?;
         self.i().i32_const(0).local_set(index);
         let runs = n.range(&self.values.arena.ranges).min >= 1;
-        self.for_loop(*k, index, end, 1, runs, |g| g.fold_loops(p, sums, how, rest))
+        self.for_loop(*k, index, end, 1, runs, |g| g.fold_loops(p, sums, how, rest, moving))
     }
 
     /// The innermost loop; a single step without one.

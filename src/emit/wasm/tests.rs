@@ -586,11 +586,12 @@ fn convolutions() {
     // (input channels, height and width, output channels, kernel, stride, padding)
     let table = [
         (3, 9, 10, 7, 2, 3),
+        (1, 5, 1, 3, 1, 1),
         (3, 7, 4, 3, 2, 1),
         (8, 7, 8, 3, 1, 1),
         (40, 5, 9, 1, 1, 0),
         (8, 6, 4, 1, 2, 0),
-        (5, 9, 3, 5, 1, 2),
+        (5, 7, 3, 5, 1, 2),
     ];
     for (c, size, n, k, stride, pad) in table {
         let mut v = Values::new();
