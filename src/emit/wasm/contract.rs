@@ -385,14 +385,7 @@ impl Writer<'_> {
     }
 
     /// `moving`: pointers move along the last of the axes.
-    fn fold_loops(
-        &mut self,
-        p: &Parts<'_>,
-        sums: &[u32],
-        how: Rows,
-        axes: &[(Axis, Dim)],
-        moving: bool,
-    ) -> Result<()> {
+    fn fold_loops(&mut self, p: &Parts<'_>, sums: &[u32], how: Rows, axes: &[(Axis, Dim)], moving: bool) -> Result<()> {
         let ((k, n), rest) = match axes {
             [] => return self.steps(p, sums, how, None),
             [last] if moving => return self.steps(p, sums, how, Some(last)),
