@@ -1,10 +1,10 @@
 //! Folds: unrolled, as loops, four elements at a time along their own innermost axis, or by a whole workgroup.
 
 use super::value::splat;
-use super::vector::{at_zero, is_multiple, stride};
+use super::vector::{at_zero, canonical, is_multiple, stride};
 use super::writer::{Gen, Val, type_name};
 use crate::error::Result;
-use crate::kernel::{Axis, ExprId, FoldOp, Node, Ty};
+use crate::kernel::{Axis, BinaryOp, ExprId, FoldOp, Node, Ty};
 use crate::tensor::{Dim, numel};
 use std::collections::HashMap;
 
@@ -37,7 +37,20 @@ impl Gen<'_> {
         let arg = matches!(op, FoldOp::ArgMax { .. } | FoldOp::ArgMin { .. });
         if !arg && self.extent_of(axes).known().is_some_and(|n| (1..=UNROLL).contains(&n)) {
             let mut all = vec![];
-            for b in self.unrolled(axes, body) {
+            let mut bodies = self.unrolled(axes, body);
+            if op == FoldOp::Sum {
+                // Products with what a guard is known to leave out.
+                let zero = |g: &Gen<'_>, e: ExprId| matches!(g.values.arena.node(e), Node::Const(s) if s.bits == 0);
+                let nothing = |g: &Gen<'_>, b: ExprId| match g.values.arena.node(b) {
+                    Node::Binary(BinaryOp::Mul, x, y) => zero(g, *x) || zero(g, *y),
+                    _ => false,
+                };
+                if bodies.iter().any(|b| !nothing(self, *b)) {
+                    bodies.retain(|b| !nothing(self, *b));
+                }
+            }
+            for b in bodies {
+                let b = if self.name_loads { canonical(self.values, b) } else { b };
                 let v = self.value(b)?;
                 all.push(v);
             }
@@ -223,45 +236,48 @@ impl Gen<'_> {
             false => (acc, wide),
         };
         let name = type_name(ty, wide)?;
+        // One barrier a fold: every invocation goes through all partial results by itself, and the next fold uses other
+        // arrays, so that none is overwritten while it is read.
+        self.folds += 1;
+        let turn = self.folds % 2;
         let bytes = if wide { 16 } else { 4 };
-        let s = self.share("shared", &name, size, bytes);
-        let i = if arg { self.share("place", &type_name(Ty::I32, wide)?, size, bytes) } else { String::new() };
+        let s = self.share(&format!("shared{turn}"), &name, size, bytes);
+        let place = type_name(Ty::I32, wide)?;
+        let i = if arg { self.share(&format!("place{turn}"), &place, size, bytes) } else { String::new() };
         self.line(&format!("{s}[tid] = {acc};"));
         if arg {
             self.line(&format!("{i}[tid] = {at};"));
         }
         self.line("workgroupBarrier();");
-        let half = self.fresh("w");
-        self.line(&format!("for (var {half} = {}; {half} > 0; {half} = {half} >> 1u) {{", size / 2));
-        self.line(&format!("  if (tid < {half}) {{"));
-        let (mine, other) = (format!("{s}[tid]"), format!("{s}[tid + {half}]"));
+        let (out, index, w) = (self.fresh("s"), self.fresh("s"), self.fresh("w"));
+        self.line(&format!("var {out} = {s}[0];"));
+        if arg {
+            self.line(&format!("var {index} = {i}[0];"));
+        }
+        self.line(&format!("for (var {w} = 1; {w} < {size}; {w} = {w} + 1) {{"));
+        let other = format!("{s}[{w}]");
         if arg {
             // Of equals the one with the lower or the higher index; an invocation without elements never wins.
-            let (i, j) = (format!("{i}[tid]"), format!("{i}[tid + {half}]"));
+            let j = format!("{i}[{w}]");
             let (sign, last) = match op {
                 FoldOp::ArgMin { last } => ("<", last),
                 FoldOp::ArgMax { last } => (">", last),
                 _ => (">", false),
             };
             let order = if last { ">" } else { "<" };
-            let none = type_name(Ty::I32, wide)? + "(2147483647)";
+            let none = format!("{place}(2147483647)");
             let take = self.fresh("t");
             let better =
-                format!("({other} {sign} {mine}) | (({other} == {mine}) & ({j} {order} {i})) | ({i} == {none})");
-            self.line(&format!("    let {take} = ({j} != {none}) & ({better});"));
-            self.line(&format!("    {mine} = select({mine}, {other}, {take});"));
-            self.line(&format!("    {i} = select({i}, {j}, {take});"));
+                format!("({other} {sign} {out}) | (({other} == {out}) & ({j} {order} {index})) | ({index} == {none})");
+            self.line(&format!("  let {take} = ({j} != {none}) & ({better});"));
+            self.line(&format!("  {out} = select({out}, {other}, {take});"));
+            self.line(&format!("  {index} = select({index}, {j}, {take});"));
         } else {
-            let text = self.combine(op, ty, wide, &mine, &other);
-            self.line(&format!("    {mine} = {text};"));
+            let text = self.combine(op, ty, wide, &out, &other);
+            self.line(&format!("  {out} = {text};"));
         }
-        self.line("  }");
-        self.line("  workgroupBarrier();");
         self.line("}");
-        let out = self.fresh("s");
-        self.line(&format!("let {out} = {}[0];", if arg { &i } else { &s }));
-        self.line("workgroupBarrier();");
-        Ok(Val { text: out, wide })
+        Ok(Val { text: if arg { index } else { out }, wide })
     }
 
     /// Binds axes to the digits of a linear index, innermost fastest.

@@ -16,14 +16,18 @@ const LONG: i64 = 256;
 const MANY: i64 = 8192;
 
 /// Writes the body of `main`; returns the dispatch's and the workgroup's size.
-pub(super) fn write(g: &mut Gen<'_>, kernel: &Kernel, together: u32) -> Result<([Dim; 3], [u32; 3])> {
+pub(super) fn write(g: &mut Gen<'_>, kernel: &Kernel) -> Result<([Dim; 3], [u32; 3])> {
     let mut stores = kernel.stores.clone();
     let mut axes = kernel.axes.clone();
     let lane = vectorize(g, &mut axes, &mut stores);
     let roots: Vec<ExprId> = stores.iter().flat_map(|s| [s.index, s.to]).collect();
     g.count(&roots);
     match rows(g, &axes, &stores) {
-        Some(row_axes) => write_rows(g, &axes, &row_axes, &stores, together),
+        Some((row_axes, work)) => {
+            // Some four steps for each invocation.
+            let size = (work / 16).clamp(8, 64).unsigned_abs().next_power_of_two().min(64);
+            write_rows(g, &axes, &row_axes, &stores, u32::try_from(size).unwrap_or(64))
+        }
         None => write_points(g, &axes, stores, lane),
     }
 }
@@ -61,8 +65,9 @@ fn outer_folds(g: &Gen<'_>, e: ExprId, out: &mut BTreeSet<ExprId>) {
     }
 }
 
-/// The axes that number the rows, where folds are to be computed once a row by a workgroup.
-fn rows(g: &mut Gen<'_>, axes: &[Axis], stores: &[Store]) -> Option<Vec<Axis>> {
+/// The axes that number the rows, where folds are to be computed once a row by a workgroup, and how many elements the
+/// longest of them has at most.
+fn rows(g: &mut Gen<'_>, axes: &[Axis], stores: &[Store]) -> Option<(Vec<Axis>, i64)> {
     let mut folds = BTreeSet::new();
     for s in stores {
         outer_folds(g, s.to, &mut folds);
@@ -72,13 +77,13 @@ fn rows(g: &mut Gen<'_>, axes: &[Axis], stores: &[Store]) -> Option<Vec<Axis>> {
         |g: &Gen<'_>, list: &[Axis]| numel(&list.iter().map(|a| g.values.arena.extent(*a).clone()).collect::<Vec<_>>());
     let mut row: BTreeSet<Axis> = BTreeSet::new();
     let mut shared = false;
-    let mut long = false;
+    let mut work = 0i64;
     for f in folds {
         let free = g.free_axes(f);
         let missing: Vec<Axis> = axes.iter().copied().filter(|a| !free.contains(a)).collect();
         let Node::Fold { axes: over, .. } = g.values.arena.node(f).clone() else { continue };
         let size = extent(g, &over).range(&ranges).max;
-        long |= size >= LONG;
+        work = work.max(size);
         // A short fold is cheaper computed again than shared.
         if !extent(g, &missing).is(1) && size > 4 {
             shared = true;
@@ -86,9 +91,9 @@ fn rows(g: &mut Gen<'_>, axes: &[Axis], stores: &[Store]) -> Option<Vec<Axis>> {
         }
     }
     if shared {
-        return Some(axes.iter().copied().filter(|a| row.contains(a)).collect());
+        return Some((axes.iter().copied().filter(|a| row.contains(a)).collect(), work));
     }
-    (long && extent(g, axes).range(&ranges).max < MANY).then(|| axes.to_vec())
+    (work >= LONG && extent(g, axes).range(&ranges).max < MANY).then(|| (axes.to_vec(), work))
 }
 
 fn write_rows(
@@ -157,6 +162,7 @@ fn write_points(g: &mut Gen<'_>, axes: &[Axis], mut stores: Vec<Store>, wide: bo
     }
     let roots: Vec<ExprId> = each.iter().flat_map(|(_, s)| [s.index, s.to]).collect();
     g.count(&roots);
+    g.name_loads = true;
     let mut done = vec![];
     for (_, s) in &each {
         done.push(g.value(s.to)?);
@@ -215,7 +221,8 @@ fn group_outputs(g: &mut Gen<'_>, axes: &mut [Axis], stores: &[Store], wide: boo
     let arena = &mut g.values.arena;
     let q = arena.axis(ceil_div(&extent, by));
     let (eq, factor) = (arena.axis_expr(q), arena.int(by));
-    let base = arena.mul(eq, factor);
+    // A single group starts at 0, and its guards are decided here.
+    let base = if arena.extent(q).is(1) { arena.int(0) } else { arena.mul(eq, factor) };
     let at = (0..by)
         .map(|i| {
             let i = arena.int(i);

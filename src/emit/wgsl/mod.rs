@@ -53,9 +53,6 @@ impl Shader {
     }
 }
 
-/// Invocations of a workgroup that computes a row together.
-const TOGETHER: u32 = 32;
-
 /// The shader of a kernel. `dim_order` is the order of the dims in the uniform.
 pub fn emit(values: &mut Values, kernel: &Kernel, dim_order: &[Sym]) -> Result<Shader> {
     // What buffers hold (elements or vectors) depends on all accesses: the first pass finds them.
@@ -77,8 +74,10 @@ fn pass(
     vectors: HashSet<ValueId>,
 ) -> Result<(Shader, HashSet<ValueId>)> {
     let mut g = Gen::new(values, dim_order, vectors);
+    let none = kernel.axes.iter().any(|a| g.values.arena.extent(*a).is(0));
     let (workgroups, workgroup_size) = match &kernel.form {
-        Form::Loops => loops::write(&mut g, kernel, TOGETHER)?,
+        _ if none => ([0, 1, 1].map(Dim::from), [1; 3]),
+        Form::Loops => loops::write(&mut g, kernel)?,
         Form::Contract(c) => contract::write(&mut g, kernel, c)?,
         Form::Program(body) => program::write(&mut g, kernel, body)?,
         Form::Attention(a) => attention::write(&mut g, kernel, a)?,

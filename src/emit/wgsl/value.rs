@@ -52,7 +52,8 @@ impl Gen<'_> {
             self.remember(level, e, &made);
             return Ok(made);
         }
-        let once = self.uses.get(&e).is_none_or(|n| *n <= 1);
+        let shared = self.name_loads && matches!(self.values.arena.node(e), Node::Load { .. });
+        let once = !shared && self.uses.get(&e).is_none_or(|n| *n <= 1);
         if once && level == outer && made.text.len() <= INLINE {
             return Ok(made);
         }

@@ -85,6 +85,31 @@ pub(super) fn quarter(values: &mut Values, e: ExprId) -> ExprId {
     values.arena.add_node(Node::Binary(BinaryOp::Shr, e, two))
 }
 
+/// The expression with every affine index in one form, so that equal loads are one node.
+pub(super) fn canonical(values: &mut Values, e: ExprId) -> ExprId {
+    values.arena.rewrite(e, &mut |arena, n| {
+        let Node::Load { value, index } = n else { return None };
+        let [index] = index[..] else { return None };
+        let f = arena.affine(index)?;
+        let mut sum = None;
+        for (a, d) in &f.terms {
+            let (a, d) = (arena.axis_expr(*a), arena.dim(d));
+            let t = arena.mul(a, d);
+            sum = Some(match sum {
+                None => t,
+                Some(s) => arena.add_node(Node::Binary(BinaryOp::Add, s, t)),
+            });
+        }
+        let constant = arena.dim(&f.constant);
+        let at = match sum {
+            Some(s) if f.constant.is(0) => s,
+            Some(s) => arena.add_node(Node::Binary(BinaryOp::Add, s, constant)),
+            None => constant,
+        };
+        Some(arena.add_node(Node::Load { value: *value, index: [at].into() }))
+    })
+}
+
 impl Gen<'_> {
     /// The lane along which `e` varies, where it does.
     pub(super) fn lane_of(&mut self, e: ExprId) -> Option<Axis> {

@@ -80,6 +80,10 @@ pub(super) struct Gen<'a> {
     pub ragged: bool,
     /// Folds computed by all invocations of a workgroup together: their level, and the workgroup's size.
     pub cooperative: Option<(usize, u32)>,
+    /// How many of those were written.
+    pub folds: u32,
+    /// Whether every load gets a name, because expressions that are yet to be made share them.
+    pub name_loads: bool,
     free: HashMap<ExprId, Rc<BTreeSet<Axis>>>,
     volatile: HashMap<ExprId, bool>,
     next: usize,
@@ -106,6 +110,8 @@ impl<'a> Gen<'a> {
             padded: HashSet::new(),
             ragged: false,
             cooperative: None,
+            folds: 0,
+            name_loads: false,
             free: HashMap::new(),
             volatile: HashMap::new(),
             next: 0,
