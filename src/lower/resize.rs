@@ -87,7 +87,7 @@ fn coordinate(vs: &mut Values, attrs: &Attrs, r: &Resized, roi: Option<(ExprId, 
     Ok(match mode {
         "half_pixel" => formula(arena, &list, |x| back(whole, x, 0.5) - 0.5),
         "pytorch_half_pixel" => {
-            formula(arena, &list, |x| x[3].eq(1.0).select(x[0].number(-0.5), back(whole, x, 0.5) - 0.5))
+            formula(arena, &list, |x| x[3].eq(1.0).select(x[0].number(0.0), back(whole, x, 0.5) - 0.5))
         }
         "half_pixel_symmetric" => formula(arena, &list, |x| {
             let offset = x[1] * 0.5 * (x[0].number(1.0) - x[2] / x[3]);
@@ -394,6 +394,8 @@ fn grid_sample(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
                 }
                 match padding {
                     Padding::Zeros => at,
+                    // The taps of a cubic kernel are limited one by one.
+                    Padding::Border if count == 4 => at,
                     Padding::Border => at.lt(low).or(at.gt(high)).select(at.max(0.0).min(x[1] - 1.0), at),
                     Padding::Reflection => reflected(at, low, high),
                 }
