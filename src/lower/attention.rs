@@ -11,7 +11,8 @@ use crate::tensor::{DType, Dim};
 
 pub(super) const ROWS: &[(&str, Lower)] = &[("Attention", attention), ("RotaryEmbedding", rotary)];
 
-/// The element `e` of head `h` at position `t`: of `[batch, heads, sequence, size]`, or of `[batch, sequence, heads · size]`.
+/// The element `e` of head `h` at position `t`: of `[batch, heads, sequence, size]`, or of `[batch, sequence, heads ·
+/// size]`.
 fn element(vs: &mut Values, v: ValueId, [b, h, t, e]: [ExprId; 4], size: &Dim) -> ExprId {
     if vs.shape(v).len() == 4 {
         return vs.load(v, &[b, h, t, e]);
@@ -234,4 +235,125 @@ fn rotary(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         let turns = vs.arena.lt(e, end);
         Ok(vs.arena.select(turns, turned, own))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::{Float, Int};
+    use crate::lower::testing::{In, array, f32s, i64s, near, ramp};
+    use crate::tensor::DType;
+
+    /// Absolute and relative. What is wanted was computed by ONNX Runtime 1.31.
+    const TOLERANCE: (f64, f64) = (1e-5, 1e-4);
+
+    #[test]
+    fn attentions() {
+        near(
+            "four axes",
+            "Attention",
+            &[],
+            &[
+                In::Data(ramp(&[1, 2, 2, 4], 7, 0.25)),
+                In::Data(ramp(&[1, 2, 3, 4], 3, 0.25)),
+                In::Data(ramp(&[1, 2, 3, 2], 5, 1.0)),
+            ],
+            &[f32s(&[1, 2, 2, 2], &[0.32908, -0.623405, 1.51833, -1.04164, 2.03297, -3.96703, 2.2996, -3.7004])],
+            TOLERANCE,
+        );
+        near(
+            "packed, grouped heads, causal",
+            "Attention",
+            &[("q_num_heads", Int(2)), ("kv_num_heads", Int(1)), ("is_causal", Int(1))],
+            &[
+                In::Symbolic(ramp(&[1, 2, 8], 7, 0.25), &["", "s", ""]),
+                In::Symbolic(ramp(&[1, 2, 4], 3, 0.25), &["", "s", ""]),
+                In::Symbolic(ramp(&[1, 2, 4], 5, 1.0), &["", "s", ""]),
+            ],
+            &[f32s(
+                &[1, 2, 8],
+                &[
+                    -5.0, 0.0, 5.0, -1.0, -5.0, 0.0, 5.0, -1.0, -0.990234, -0.891059, 4.10894, -1.89106, -0.0793567,
+                    -1.09348, 3.90652, -2.09348,
+                ],
+            )],
+            TOLERANCE,
+        );
+        near(
+            "past",
+            "Attention",
+            &[],
+            &[
+                In::Data(ramp(&[1, 1, 1, 4], 7, 0.25)),
+                In::Data(ramp(&[1, 1, 1, 4], 3, 0.25)),
+                In::Data(ramp(&[1, 1, 1, 2], 5, 1.0)),
+                In::Absent,
+                In::Data(ramp(&[1, 1, 2, 4], 4, 0.25)),
+                In::Data(ramp(&[1, 1, 2, 2], 2, 1.0)),
+            ],
+            &[
+                f32s(&[1, 1, 1, 2], &[-3.81344, -0.15084]),
+                f32s(&[1, 1, 3, 4], &[-1.25, -0.25, 0.75, -1.0, 0.0, 1.0, -0.75, 0.25, -1.25, -0.5, 0.25, 1.0]),
+                f32s(&[1, 1, 3, 2], &[-5.0, -3.0, -1.0, 1.0, -5.0, 0.0]),
+            ],
+            TOLERANCE,
+        );
+        near(
+            "masks",
+            "Attention",
+            &[("softcap", Float(1.5)), ("scale", Float(0.3))],
+            &[
+                In::Data(ramp(&[1, 1, 2, 4], 7, 0.25)),
+                In::Data(ramp(&[1, 1, 3, 4], 3, 0.25)),
+                In::Data(ramp(&[1, 1, 3, 2], 5, 1.0)),
+                In::Data(array(DType::Bool, &[2, 3], &[1.0, 0.0, 1.0, 1.0, 1.0, 0.0])),
+            ],
+            &[f32s(&[1, 1, 2, 2], &[-2.53398, -0.548006, 0.093209, -0.509321])],
+            TOLERANCE,
+        );
+        near(
+            "added mask",
+            "Attention",
+            &[],
+            &[
+                In::Data(ramp(&[1, 1, 2, 4], 7, 0.25)),
+                In::Data(ramp(&[1, 1, 3, 4], 3, 0.25)),
+                In::Data(ramp(&[1, 1, 3, 2], 5, 1.0)),
+                In::Data(ramp(&[2, 3], 3, 1.0)),
+            ],
+            &[f32s(&[1, 1, 2, 2], &[4.11867, -1.76358, -4.92829, -0.0155034])],
+            TOLERANCE,
+        );
+    }
+
+    #[test]
+    fn rotations() {
+        near(
+            "halves",
+            "RotaryEmbedding",
+            &[],
+            &[
+                In::Data(ramp(&[1, 1, 2, 4], 7, 1.0)),
+                In::Data(ramp(&[1, 2, 2], 3, 1.0)),
+                In::Data(ramp(&[1, 2, 2], 5, 1.0)),
+            ],
+            &[f32s(&[1, 1, 2, 4], &[15.0, -4.0, 35.0, -10.0, -19.0, -12.0, 9.0, 3.0])],
+            TOLERANCE,
+        );
+        near(
+            "interleaved, by position",
+            "RotaryEmbedding",
+            &[("num_heads", Int(2)), ("interleaved", Int(1))],
+            &[
+                In::Data(ramp(&[1, 2, 8], 7, 1.0)),
+                In::Data(ramp(&[5, 2], 3, 1.0)),
+                In::Data(ramp(&[5, 2], 5, 1.0)),
+                In::Data(i64s(&[1, 2], &[3.0, 1.0])),
+            ],
+            &[f32s(
+                &[1, 2, 8],
+                &[-16.0, -11.0, 5.0, 31.0, 11.0, -3.0, 20.0, -12.0, -19.0, -17.0, -9.0, -19.0, 12.0, 8.0, 21.0, -1.0],
+            )],
+            TOLERANCE,
+        );
+    }
 }

@@ -1,5 +1,5 @@
-//! Convolutions: Conv, ConvTranspose, ConvInteger, QLinearConv, DeformConv. Each is one fold of products over the kernel's
-//! taps, then the input channels of a group, with padding as a guard around the load of the input.
+//! Convolutions: Conv, ConvTranspose, ConvInteger, QLinearConv, DeformConv. Each is one fold of products over the
+//! kernel's taps, then the input channels of a group, with padding as a guard around the load of the input.
 
 use super::math::{binary, clamp_index, fold, quantized, scalar, scaled, tap, untap, window, within};
 use super::{Cx, Lower};
@@ -33,8 +33,8 @@ fn extents(g: &Geometry) -> Shape {
     [g.window.kernel(), vec![g.inputs.clone()]].concat()
 }
 
-/// The sum of products for the output index `i`. `left` and `right` turn a loaded element of the input and of the weights
-/// into a factor.
+/// The sum of products for the output index `i`. `left` and `right` turn a loaded element of the input and of the
+/// weights into a factor.
 fn convolve(
     vs: &mut Values,
     g: &Geometry,
@@ -123,8 +123,8 @@ fn qlinear_conv(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     })
 }
 
-/// Each output gathers what the transposed window scatters to it: the inputs `(o + begin - k · dilation) / stride` where
-/// that is whole.
+/// Each output gathers what the transposed window scatters to it: the inputs `(o + begin - k · dilation) / stride`
+/// where that is whole.
 fn conv_transpose(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let (x, w, bias) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let g = Geometry::transposed(cx.attrs(), &cx.shape(0)?, &cx.shape(1)?)?;
@@ -194,7 +194,8 @@ fn deform_conv(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     })
 }
 
-/// The element of `x[outer, …]` at real places along its last axes, each with the axis's size: multilinear, zero outside.
+/// The element of `x[outer, …]` at real places along its last axes, each with the axis's size: multilinear, zero
+/// outside.
 pub(super) fn interpolate(vs: &mut Values, x: ValueId, outer: &[ExprId], places: &[(ExprId, Dim)]) -> ExprId {
     let ty = vs.ty(x);
     let mut sum = vs.arena.real(ty, 0.0);
@@ -228,4 +229,229 @@ pub(super) fn interpolate(vs: &mut Values, x: ValueId, outer: &[ExprId], places:
         sum = vs.arena.add(sum, term);
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::{Int, Ints, Str};
+    use crate::lower::testing::{In, array, f32s, near, ramp};
+    use crate::tensor::DType;
+
+    /// Absolute and relative. What is wanted was computed by ONNX Runtime 1.31.
+    const TOLERANCE: (f64, f64) = (1e-5, 1e-4);
+
+    #[test]
+    fn convolutions() {
+        near(
+            "plain",
+            "Conv",
+            &[],
+            &[
+                In::Data(ramp(&[1, 2, 3, 3], 7, 1.0)),
+                In::Data(ramp(&[2, 2, 2, 2], 3, 1.0)),
+                In::Data(ramp(&[2], 4, 1.0)),
+            ],
+            &[f32s(&[1, 2, 2, 2], &[8.0, 8.0, -47.0, -3.0, 33.0, -20.0, 6.0, -3.0])],
+            TOLERANCE,
+        );
+        near(
+            "symbolic, strided and padded",
+            "Conv",
+            &[("strides", Ints(vec![2, 2])), ("pads", Ints(vec![1, 1, 1, 1]))],
+            &[In::Symbolic(ramp(&[2, 1, 5, 4], 7, 1.0), &["n", "", "h", "w"]), In::Data(ramp(&[2, 1, 3, 3], 3, 1.0))],
+            &[f32s(
+                &[2, 2, 3, 2],
+                &[
+                    32.0, 25.0, 24.0, 46.0, 2.0, 21.0, -4.0, 22.0, 20.0, -10.0, 29.0, -14.0, -36.0, 38.0, 3.0, -11.0,
+                    -24.0, 31.0, 11.0, -22.0, -36.0, 40.0, 31.0, 27.0,
+                ],
+            )],
+            TOLERANCE,
+        );
+        near(
+            "grouped",
+            "Conv",
+            &[("group", Int(2))],
+            &[In::Data(ramp(&[1, 4, 3], 7, 1.0)), In::Data(ramp(&[4, 2, 2], 3, 1.0))],
+            &[f32s(&[1, 4, 2], &[30.0, -17.0, 33.0, -19.0, 2.0, 22.0, 8.0, 12.0])],
+            TOLERANCE,
+        );
+        near(
+            "depthwise, dilated",
+            "Conv",
+            &[("group", Int(3)), ("dilations", Ints(vec![2])), ("pads", Ints(vec![0, 1]))],
+            &[In::Data(ramp(&[1, 3, 5], 7, 1.0)), In::Data(ramp(&[3, 1, 2], 3, 1.0)), In::Data(ramp(&[3], 4, 1.0))],
+            &[f32s(&[1, 3, 4], &[24.0, -25.0, 3.0, -30.0, -4.0, -13.0, 11.0, -5.0, 5.0, 25.0, -10.0, 11.0])],
+            TOLERANCE,
+        );
+        near(
+            "same upper, symbolic",
+            "Conv",
+            &[("auto_pad", Str("SAME_UPPER".into())), ("strides", Ints(vec![2]))],
+            &[In::Symbolic(ramp(&[1, 1, 5], 7, 1.0), &["", "", "w"]), In::Data(ramp(&[1, 1, 2], 3, 1.0))],
+            &[f32s(&[1, 1, 3], &[21.0, 0.0, -5.0])],
+            TOLERANCE,
+        );
+        near(
+            "same lower",
+            "Conv",
+            &[("auto_pad", Str("SAME_LOWER".into()))],
+            &[In::Data(ramp(&[1, 1, 4, 4], 7, 1.0)), In::Data(ramp(&[1, 1, 2, 2], 3, 1.0))],
+            &[f32s(
+                &[1, 1, 4, 4],
+                &[-20.0, 3.0, -6.0, 18.0, 14.0, 10.0, 7.0, 4.0, -18.0, 9.0, 6.0, -41.0, 16.0, 8.0, 5.0, 24.0],
+            )],
+            TOLERANCE,
+        );
+        near(
+            "valid",
+            "Conv",
+            &[("auto_pad", Str("VALID".into()))],
+            &[In::Data(ramp(&[1, 1, 4, 4], 7, 1.0)), In::Data(ramp(&[1, 1, 3, 3], 3, 1.0))],
+            &[f32s(&[1, 1, 2, 2], &[41.0, -13.0, -43.0, 46.0])],
+            TOLERANCE,
+        );
+        near(
+            "3d",
+            "Conv",
+            &[],
+            &[In::Data(ramp(&[1, 1, 2, 3, 3], 7, 1.0)), In::Data(ramp(&[1, 1, 2, 2, 2], 3, 1.0))],
+            &[f32s(&[1, 1, 1, 2, 2], &[13.0, 13.0, -42.0, 2.0])],
+            TOLERANCE,
+        );
+        near(
+            "1x1",
+            "Conv",
+            &[],
+            &[In::Data(ramp(&[1, 3, 2, 2], 7, 1.0)), In::Data(ramp(&[2, 3, 1, 1], 3, 1.0))],
+            &[f32s(&[1, 2, 2, 2], &[19.0, -1.0, 1.0, -30.0, -20.0, 17.0, -23.0, 25.0])],
+            TOLERANCE,
+        );
+    }
+
+    #[test]
+    fn transposed() {
+        near(
+            "plain",
+            "ConvTranspose",
+            &[],
+            &[
+                In::Data(ramp(&[1, 1, 2, 2], 7, 1.0)),
+                In::Data(ramp(&[1, 2, 2, 2], 3, 1.0)),
+                In::Data(ramp(&[2], 4, 1.0)),
+            ],
+            &[f32s(
+                &[1, 2, 3, 3],
+                &[
+                    20.0, -5.0, -9.0, 0.0, -44.0, -7.0, -7.0, -8.0, 15.0, 19.0, -4.0, -3.0, -3.0, -40.0, 4.0, -5.0,
+                    -1.0, 24.0,
+                ],
+            )],
+            TOLERANCE,
+        );
+        near(
+            "strided, with output padding",
+            "ConvTranspose",
+            &[("strides", Ints(vec![2])), ("pads", Ints(vec![1, 1])), ("output_padding", Ints(vec![1]))],
+            &[In::Symbolic(ramp(&[1, 2, 3], 7, 1.0), &["", "", "w"]), In::Data(ramp(&[2, 1, 3], 3, 1.0))],
+            &[f32s(&[1, 1, 6], &[-10.0, -16.0, -8.0, -1.0, 16.0, 1.0])],
+            TOLERANCE,
+        );
+        near(
+            "grouped, dilated",
+            "ConvTranspose",
+            &[("group", Int(2)), ("dilations", Ints(vec![2]))],
+            &[In::Data(ramp(&[1, 2, 3], 7, 1.0)), In::Data(ramp(&[2, 2, 2], 3, 1.0))],
+            &[f32s(
+                &[1, 4, 5],
+                &[
+                    25.0, -10.0, 20.0, -4.0, 4.0, -5.0, 2.0, -22.0, 8.0, -8.0, -20.0, -4.0, 7.0, -1.0, 3.0, 10.0, 2.0,
+                    19.0, 5.0, -15.0,
+                ],
+            )],
+            TOLERANCE,
+        );
+        near(
+            "output shape",
+            "ConvTranspose",
+            &[("strides", Ints(vec![2, 2])), ("output_shape", Ints(vec![6, 5]))],
+            &[In::Data(ramp(&[1, 1, 3, 3], 7, 1.0)), In::Data(ramp(&[1, 1, 3, 3], 3, 1.0))],
+            &[f32s(
+                &[1, 1, 6, 5],
+                &[
+                    20.0, 13.0, -8.0, -10.0, 8.0, -35.0, 19.0, 8.0, 6.0, -4.0, -20.0, -1.0, -4.0, -13.0, 12.0, 17.0,
+                    -9.0, 5.0, 11.0, -7.0, -16.0, -4.0, 0.0, -16.0, 16.0, 20.0, -12.0, 0.0, -8.0, -20.0,
+                ],
+            )],
+            TOLERANCE,
+        );
+        near(
+            "same upper",
+            "ConvTranspose",
+            &[("strides", Ints(vec![2])), ("auto_pad", Str("SAME_UPPER".into()))],
+            &[In::Data(ramp(&[1, 1, 3], 7, 1.0)), In::Data(ramp(&[1, 1, 3], 3, 1.0))],
+            &[f32s(&[1, 1, 6], &[25.0, 10.0, -15.0, -4.0, 12.0, 4.0])],
+            TOLERANCE,
+        );
+    }
+
+    #[test]
+    fn quantized_convolutions() {
+        near(
+            "padding is zero",
+            "ConvInteger",
+            &[("pads", Ints(vec![1, 0, 0, 1]))],
+            &[
+                In::Data(array(DType::Uint8, &[1, 1, 3, 3], &[0.0, 11.0, 22.0, 33.0, 44.0, 55.0, 66.0, 77.0, 88.0])),
+                In::Data(array(DType::Uint8, &[2, 1, 2, 2], &[3.0, 250.0, 7.0, 120.0, 1.0, 2.0, 0.0, 255.0])),
+                In::Data(array(DType::Uint8, &[], &[9.0])),
+                In::Data(array(DType::Uint8, &[], &[100.0])),
+            ],
+            &[array(
+                DType::Int32,
+                &[1, 2, 3, 3],
+                &[
+                    877.0, 74.0, -1209.0, -359.0, -579.0, -5539.0, -1019.0, -1239.0, -11809.0, 1210.0, 1815.0, -1300.0,
+                    3720.0, 2158.0, -5887.0, -966.0, -2528.0, -12454.0,
+                ],
+            )],
+            TOLERANCE,
+        );
+        near(
+            "scales of channels",
+            "QLinearConv",
+            &[],
+            &[
+                In::Data(array(DType::Uint8, &[1, 1, 3, 3], &[0.0, 11.0, 22.0, 33.0, 44.0, 55.0, 66.0, 77.0, 88.0])),
+                In::Data(f32s(&[], &[0.5])),
+                In::Data(array(DType::Uint8, &[], &[9.0])),
+                In::Data(array(DType::Uint8, &[2, 1, 2, 2], &[3.0, 250.0, 7.0, 120.0, 1.0, 2.0, 0.0, 255.0])),
+                In::Data(f32s(&[2], &[0.01, 0.02])),
+                In::Data(array(DType::Uint8, &[2], &[100.0, 3.0])),
+                In::Data(f32s(&[], &[0.25])),
+                In::Data(array(DType::Uint8, &[], &[128.0])),
+                In::Data(array(DType::Int32, &[2], &[40.0, -300.0])),
+            ],
+            &[array(DType::Uint8, &[1, 2, 2, 2], &[122.0, 117.0, 108.0, 104.0, 255.0, 255.0, 255.0, 255.0])],
+            TOLERANCE,
+        );
+    }
+
+    #[test]
+    fn deformed() {
+        near(
+            "offsets, mask and bias",
+            "DeformConv",
+            &[],
+            &[
+                In::Data(ramp(&[1, 2, 3, 3], 7, 1.0)),
+                In::Data(ramp(&[1, 2, 2, 2], 3, 1.0)),
+                In::Data(ramp(&[1, 8, 2, 2], 5, 0.25)),
+                In::Data(f32s(&[1], &[1.5])),
+                In::Data(ramp(&[1, 4, 2, 2], 3, 0.125)),
+            ],
+            &[f32s(&[1, 1, 2, 2], &[2.39062, 0.320312, 1.21875, 0.65625])],
+            TOLERANCE,
+        );
+    }
 }

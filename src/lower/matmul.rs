@@ -179,3 +179,198 @@ fn qlinear_matmul(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         Ok(quantized(vs, x, Some(zero), dtype))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::{Float, Int, Str};
+    use crate::lower::testing::{In, array, f32s, near, ramp};
+    use crate::tensor::DType;
+
+    /// Absolute and relative. What is wanted was computed by ONNX Runtime 1.31.
+    const TOLERANCE: (f64, f64) = (1e-5, 1e-4);
+
+    #[test]
+    fn products() {
+        near(
+            "matrices",
+            "MatMul",
+            &[],
+            &[In::Symbolic(ramp(&[2, 3], 7, 1.0), &["s", ""]), In::Data(ramp(&[3, 2], 3, 1.0))],
+            &[f32s(&[2, 2], &[35.0, 20.0, -12.0, -3.0])],
+            TOLERANCE,
+        );
+        near(
+            "vectors",
+            "MatMul",
+            &[],
+            &[In::Data(ramp(&[3], 7, 1.0)), In::Data(ramp(&[3], 3, 1.0))],
+            &[f32s(&[], &[19.0])],
+            TOLERANCE,
+        );
+        near(
+            "vector and matrix",
+            "MatMul",
+            &[],
+            &[In::Data(ramp(&[3], 7, 1.0)), In::Data(ramp(&[3, 2], 3, 1.0))],
+            &[f32s(&[2], &[35.0, 20.0])],
+            TOLERANCE,
+        );
+        near(
+            "matrix and vector",
+            "MatMul",
+            &[],
+            &[In::Data(ramp(&[2, 3], 7, 1.0)), In::Data(ramp(&[3], 3, 1.0))],
+            &[f32s(&[2], &[19.0, -30.0])],
+            TOLERANCE,
+        );
+        near(
+            "broadcast batches",
+            "MatMul",
+            &[],
+            &[In::Data(ramp(&[2, 1, 1, 2], 7, 1.0)), In::Data(ramp(&[2, 2, 1], 3, 1.0))],
+            &[f32s(&[2, 2, 1, 1], &[21.0, 3.0, 0.0, 18.0])],
+            TOLERANCE,
+        );
+        near(
+            "batch of vectors",
+            "MatMul",
+            &[],
+            &[In::Symbolic(ramp(&[2, 2, 2], 7, 1.0), &["b", "", ""]), In::Data(ramp(&[2], 3, 1.0))],
+            &[f32s(&[2, 2], &[21.0, 0.0, 1.0, -20.0])],
+            TOLERANCE,
+        );
+        near(
+            "scaled, with a row",
+            "Gemm",
+            &[("transA", Int(1)), ("transB", Int(1)), ("alpha", Float(0.5)), ("beta", Float(2.0))],
+            &[In::Data(ramp(&[3, 2], 7, 1.0)), In::Data(ramp(&[2, 3], 3, 1.0)), In::Data(ramp(&[2], 4, 1.0))],
+            &[f32s(&[2, 2], &[5.0, -8.5, -21.5, -6.5])],
+            TOLERANCE,
+        );
+        near(
+            "with a column",
+            "Gemm",
+            &[],
+            &[
+                In::Data(ramp(&[2, 3], 7, 1.0)),
+                In::Data(ramp(&[3, 2], 3, 1.0)),
+                In::Data(ramp(&[2, 1], 4, 1.0)),
+            ],
+            &[f32s(&[2, 2], &[30.0, 15.0, -13.0, -4.0])],
+            TOLERANCE,
+        );
+        near(
+            "without a term",
+            "Gemm",
+            &[],
+            &[In::Data(ramp(&[2, 3], 7, 1.0)), In::Data(ramp(&[3, 1], 3, 1.0))],
+            &[f32s(&[2, 1], &[19.0, -30.0])],
+            TOLERANCE,
+        );
+    }
+
+    #[test]
+    fn einsum() {
+        near(
+            "bhqd,bhkd->bhqk",
+            "Einsum",
+            &[("equation", Str("bhqd,bhkd->bhqk".into()))],
+            &[In::Data(ramp(&[1, 2, 2, 3], 7, 1.0)), In::Data(ramp(&[1, 2, 1, 3], 7, 1.0))],
+            &[f32s(&[1, 2, 2, 1], &[33.0, -17.0, 32.0, 29.0])],
+            TOLERANCE,
+        );
+        near(
+            "...ij,...jk",
+            "Einsum",
+            &[("equation", Str("...ij,...jk".into()))],
+            &[In::Data(ramp(&[2, 1, 2], 7, 1.0)), In::Data(ramp(&[1, 2, 2], 7, 1.0))],
+            &[f32s(&[2, 1, 2], &[21.0, 0.0, 0.0, 21.0])],
+            TOLERANCE,
+        );
+        near(
+            "ii->i",
+            "Einsum",
+            &[("equation", Str("ii->i".into()))],
+            &[In::Data(ramp(&[3, 3], 7, 1.0))],
+            &[f32s(&[3], &[-5.0, 1.0, -4.0])],
+            TOLERANCE,
+        );
+        near(
+            "ij,jk,kl->il",
+            "Einsum",
+            &[("equation", Str("ij,jk,kl->il".into()))],
+            &[In::Data(ramp(&[1, 2], 7, 1.0)), In::Data(ramp(&[2, 3], 7, 1.0)), In::Data(ramp(&[3, 2], 7, 1.0))],
+            &[f32s(&[1, 2], &[-155.0, 18.0])],
+            TOLERANCE,
+        );
+        near(
+            "...i->...",
+            "Einsum",
+            &[("equation", Str("...i->...".into()))],
+            &[In::Data(ramp(&[2, 3], 7, 1.0))],
+            &[f32s(&[2], &[-5.0, 3.0])],
+            TOLERANCE,
+        );
+        near(
+            "i,j->ij",
+            "Einsum",
+            &[("equation", Str("i,j->ij".into()))],
+            &[In::Data(ramp(&[2], 7, 1.0)), In::Data(ramp(&[2], 7, 1.0))],
+            &[f32s(&[2, 2], &[25.0, -10.0, -10.0, 4.0])],
+            TOLERANCE,
+        );
+        near(
+            "ij->",
+            "Einsum",
+            &[("equation", Str("ij->".into()))],
+            &[In::Data(ramp(&[2, 3], 7, 1.0))],
+            &[f32s(&[], &[-2.0])],
+            TOLERANCE,
+        );
+    }
+
+    #[test]
+    fn quantized_products() {
+        near(
+            "without zero points",
+            "MatMulInteger",
+            &[],
+            &[
+                In::Data(array(DType::Uint8, &[2, 3], &[1.0, 250.0, 3.0, 100.0, 0.0, 7.0])),
+                In::Data(array(DType::Int8, &[3, 2], &[5.0, -7.0, 127.0, -128.0, 0.0, 3.0])),
+            ],
+            &[array(DType::Int32, &[2, 2], &[31755.0, -31998.0, 500.0, -679.0])],
+            TOLERANCE,
+        );
+        near(
+            "a zero point a column",
+            "MatMulInteger",
+            &[],
+            &[
+                In::Data(array(DType::Uint8, &[2, 3], &[1.0, 250.0, 3.0, 100.0, 0.0, 7.0])),
+                In::Data(array(DType::Int8, &[3, 2], &[5.0, -7.0, 127.0, -128.0, 0.0, 3.0])),
+                In::Data(array(DType::Uint8, &[], &[9.0])),
+                In::Data(array(DType::Int8, &[2], &[1.0, -2.0])),
+            ],
+            &[array(DType::Int32, &[2, 2], &[30340.0, -30356.0, -768.0, 669.0])],
+            TOLERANCE,
+        );
+        near(
+            "saturates",
+            "QLinearMatMul",
+            &[],
+            &[
+                In::Data(array(DType::Uint8, &[2, 3], &[1.0, 250.0, 3.0, 100.0, 0.0, 7.0])),
+                In::Data(f32s(&[], &[0.1])),
+                In::Data(array(DType::Uint8, &[], &[9.0])),
+                In::Data(array(DType::Int8, &[3, 2], &[5.0, -7.0, 127.0, -128.0, 0.0, 3.0])),
+                In::Data(f32s(&[], &[0.05])),
+                In::Data(array(DType::Int8, &[], &[0.0])),
+                In::Data(f32s(&[], &[0.5])),
+                In::Data(array(DType::Uint8, &[], &[120.0])),
+            ],
+            &[array(DType::Uint8, &[2, 2], &[255.0, 0.0, 113.0, 125.0])],
+            TOLERANCE,
+        );
+    }
+}

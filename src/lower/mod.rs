@@ -20,9 +20,11 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod roi;
+mod sample;
 mod select;
 mod shape;
 mod signal;
+mod state;
 mod softmax;
 #[cfg(test)]
 pub mod testing;
@@ -59,7 +61,9 @@ const FAMILIES: &[&[(&str, Lower)]] = &[
     recurrent::ROWS,
     select::ROWS,
     signal::ROWS,
+    state::ROWS,
     roi::ROWS,
+    sample::ROWS,
     loss::ROWS,
     cast::ROWS,
     reduce::ROWS,

@@ -1,6 +1,6 @@
-//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization, RMSNormalization, LRN,
-//! LpNormalization, MeanVarianceNormalization. Mean and variance are two folds inside the expression of the output (the
-//! variance of differences from the mean, not of squares, which would cancel).
+//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization, RMSNormalization,
+//! LRN, LpNormalization, MeanVarianceNormalization. Mean and variance are two folds inside the expression of the output
+//! (the variance of differences from the mean, not of squares, which would cancel).
 
 use super::math::{binary, fold, mean, real, scaled, square, unary, within};
 use super::pool::{power, root};
@@ -273,4 +273,109 @@ fn mean_variance_norm(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         let e = vs.arena.sub(e, m);
         Ok(vs.arena.div(e, deviation))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::{Float, Int};
+    use crate::lower::testing::{In, f32s, near, ramp};
+
+    /// Absolute and relative. What is wanted was computed by ONNX Runtime 1.31.
+    const TOLERANCE: (f64, f64) = (1e-5, 1e-4);
+
+    #[test]
+    fn normalizations() {
+        near(
+            "batch",
+            "BatchNormalization",
+            &[],
+            &[
+                In::Symbolic(ramp(&[2, 4, 2], 7, 0.5), &["n", "", ""]),
+                In::Data(ramp(&[4], 3, 1.0)),
+                In::Data(ramp(&[4], 5, 1.0)),
+                In::Data(ramp(&[4], 2, 1.0)),
+                In::Data(f32s(&[4], &[1.0, 2.0, 3.0, 4.0])),
+            ],
+            &[f32s(
+                &[2, 4, 2],
+                &[
+                    -17.4999, -34.9999, -2.82842, -7.77815, 5.86602, 4.71133, 0.999998, -3.0, -19.9999, -37.4998,
+                    -3.53553, -0.707105, 6.1547, 5.0, 2.0, -2.0,
+                ],
+            )],
+            TOLERANCE,
+        );
+        near(
+            "instance",
+            "InstanceNormalization",
+            &[],
+            &[In::Data(ramp(&[1, 2, 3], 7, 0.5)), In::Data(ramp(&[2], 3, 1.0)), In::Data(ramp(&[2], 5, 1.0))],
+            &[f32s(&[1, 2, 3], &[0.812368, -11.3936, -4.41876, -2.44949, 0.0, 2.44949])],
+            TOLERANCE,
+        );
+        near(
+            "layer, last axis",
+            "LayerNormalization",
+            &[],
+            &[
+                In::Symbolic(ramp(&[2, 4], 7, 0.5), &["s", ""]),
+                In::Data(ramp(&[4], 3, 1.0)),
+                In::Data(ramp(&[4], 5, 1.0)),
+            ],
+            &[
+                f32s(&[2, 4], &[1.56531, -1.05045, 4.47477, 4.25225, -6.0, 2.79999, 6.4, -1.8]),
+                f32s(&[2, 1], &[0.0, 0.25]),
+                f32s(&[2, 1], &[0.525225, 0.799997]),
+            ],
+            TOLERANCE,
+        );
+        near(
+            "layer, two axes",
+            "LayerNormalization",
+            &[("axis", Int(1))],
+            &[In::Data(ramp(&[2, 2, 2], 7, 0.5)), In::Data(ramp(&[2, 2], 3, 1.0))],
+            &[f32s(&[2, 2, 2], &[6.56531, -1.05045, -0.525225, 5.25225, -0.999997, 2.79999, 1.4, -0.799997])],
+            TOLERANCE,
+        );
+        near(
+            "group",
+            "GroupNormalization",
+            &[("num_groups", Int(2))],
+            &[In::Data(ramp(&[1, 4, 2], 7, 0.5)), In::Data(ramp(&[4], 3, 1.0)), In::Data(ramp(&[4], 5, 1.0))],
+            &[f32s(&[1, 4, 2], &[1.56531, -7.62612, 1.05045, -2.62613, 5.2, 3.6, 4.59998, -1.8])],
+            TOLERANCE,
+        );
+        near(
+            "root mean square",
+            "RMSNormalization",
+            &[],
+            &[In::Data(ramp(&[2, 4], 7, 0.5)), In::Data(ramp(&[4], 3, 1.0))],
+            &[f32s(&[2, 4], &[6.56531, -1.05045, -0.525225, 5.25225, -1.96116, 2.35339, 1.56892, 0.0])],
+            TOLERANCE,
+        );
+        near(
+            "local response",
+            "LRN",
+            &[("size", Int(3)), ("alpha", Float(0.3)), ("beta", Float(0.5)), ("bias", Float(2.0))],
+            &[In::Data(ramp(&[1, 4, 1, 2], 7, 0.5))],
+            &[f32s(&[1, 4, 1, 2], &[-1.51446, 0.605783, -0.603023, 1.45556, 0.314658, -0.888523, 1.28432, 0.0])],
+            TOLERANCE,
+        );
+        near(
+            "order 1",
+            "LpNormalization",
+            &[("p", Int(1)), ("axis", Int(0))],
+            &[In::Data(ramp(&[2, 3], 7, 0.5))],
+            &[f32s(&[2, 3], &[-0.5, 0.666667, -0.4, 0.5, 0.333333, -0.6])],
+            TOLERANCE,
+        );
+        near(
+            "mean and variance",
+            "MeanVarianceNormalization",
+            &[],
+            &[In::Data(ramp(&[2, 2, 1, 2], 7, 0.5))],
+            &[f32s(&[2, 2, 1, 2], &[-1.31056, 1.13582, -1.31056, 1.13582, 0.786334, -0.611593, 0.786334, -0.611593])],
+            TOLERANCE,
+        );
+    }
 }

@@ -1,5 +1,5 @@
-//! Pooling: MaxPool, AveragePool, LpPool, GlobalMaxPool, GlobalAveragePool, GlobalLpPool, MaxUnpool. Each is a fold over the
-//! window; padding is left out by a guard.
+//! Pooling: MaxPool, AveragePool, LpPool, GlobalMaxPool, GlobalAveragePool, GlobalLpPool, MaxUnpool. Each is a fold
+//! over the window; padding is left out by a guard.
 
 use super::math::{binary, clamp_index, count, fold, limits, mean, ravel, real, tap, unary, unravel, window, within};
 use super::program::{Block, parallel};
@@ -221,4 +221,138 @@ fn max_unpool(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         })?;
         Ok((axes, block.stmts))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::{Int, Ints, Str};
+    use crate::lower::testing::{In, f32s, i64s, near, ramp};
+
+    /// Absolute and relative. What is wanted was computed by ONNX Runtime 1.31.
+    const TOLERANCE: (f64, f64) = (1e-5, 1e-4);
+
+    #[test]
+    fn pooling() {
+        near(
+            "indices",
+            "MaxPool",
+            &[("kernel_shape", Ints(vec![2, 2])), ("strides", Ints(vec![1, 2]))],
+            &[In::Data(ramp(&[1, 2, 3, 4], 7, 1.0))],
+            &[
+                f32s(&[1, 2, 2, 2], &[2.0, 5.0, 3.0, 4.0, 4.0, 5.0, 4.0, 2.0]),
+                i64s(&[1, 2, 2, 2], &[1.0, 3.0, 9.0, 6.0, 17.0, 14.0, 17.0, 23.0]),
+            ],
+            TOLERANCE,
+        );
+        near(
+            "column-major indices, padded",
+            "MaxPool",
+            &[
+                ("kernel_shape", Ints(vec![2, 2])),
+                ("strides", Ints(vec![2, 2])),
+                ("pads", Ints(vec![1, 1, 1, 1])),
+                ("storage_order", Int(1)),
+            ],
+            &[In::Symbolic(ramp(&[1, 1, 3, 3], 7, 1.0), &["", "", "h", "w"])],
+            &[f32s(&[1, 1, 2, 2], &[-5.0, 2.0, 5.0, 1.0]), i64s(&[1, 1, 2, 2], &[0.0, 3.0, 1.0, 4.0])],
+            TOLERANCE,
+        );
+        near(
+            "dilated",
+            "MaxPool",
+            &[("kernel_shape", Ints(vec![2])), ("dilations", Ints(vec![3]))],
+            &[In::Data(ramp(&[1, 1, 5], 7, 1.0))],
+            &[f32s(&[1, 1, 2], &[5.0, 2.0])],
+            TOLERANCE,
+        );
+        near(
+            "ceil",
+            "MaxPool",
+            &[("kernel_shape", Ints(vec![3])), ("strides", Ints(vec![2])), ("ceil_mode", Int(1))],
+            &[In::Symbolic(ramp(&[1, 1, 6], 7, 1.0), &["", "", "w"])],
+            &[f32s(&[1, 1, 3], &[2.0, 5.0, 1.0])],
+            TOLERANCE,
+        );
+        near(
+            "padding left out",
+            "AveragePool",
+            &[("kernel_shape", Ints(vec![2, 2])), ("pads", Ints(vec![1, 1, 0, 0]))],
+            &[In::Data(ramp(&[1, 1, 3, 3], 7, 1.0))],
+            &[f32s(&[1, 1, 3, 3], &[-5.0, -1.5, 0.0, 0.0, 0.75, -0.5, 4.5, 2.5, -1.5])],
+            TOLERANCE,
+        );
+        near(
+            "padding counted",
+            "AveragePool",
+            &[("kernel_shape", Ints(vec![2, 2])), ("pads", Ints(vec![1, 1, 0, 0])), ("count_include_pad", Int(1))],
+            &[In::Symbolic(ramp(&[1, 1, 3, 3], 7, 1.0), &["", "", "h", "w"])],
+            &[f32s(&[1, 1, 3, 3], &[-1.25, -0.75, 0.0, 0.0, 0.75, -0.5, 2.25, 2.5, -1.5])],
+            TOLERANCE,
+        );
+        near(
+            "ceil, padding counted",
+            "AveragePool",
+            &[
+                ("kernel_shape", Ints(vec![3])),
+                ("strides", Ints(vec![2])),
+                ("pads", Ints(vec![1, 0])),
+                ("ceil_mode", Int(1)),
+                ("count_include_pad", Int(1)),
+            ],
+            &[In::Data(ramp(&[1, 1, 6], 7, 1.0))],
+            &[f32s(&[1, 1, 3], &[-1.0, 1.66667, 1.0])],
+            TOLERANCE,
+        );
+        near(
+            "dilated average",
+            "AveragePool",
+            &[("kernel_shape", Ints(vec![2])), ("dilations", Ints(vec![2])), ("pads", Ints(vec![1, 1]))],
+            &[In::Data(ramp(&[1, 1, 5], 7, 1.0))],
+            &[f32s(&[1, 1, 5], &[2.0, -3.5, 3.5, -0.5, 5.0])],
+            TOLERANCE,
+        );
+        near(
+            "same upper",
+            "AveragePool",
+            &[("kernel_shape", Ints(vec![2])), ("strides", Ints(vec![2])), ("auto_pad", Str("SAME_UPPER".into()))],
+            &[In::Data(ramp(&[1, 1, 5], 7, 1.0))],
+            &[f32s(&[1, 1, 3], &[-1.5, 1.5, 1.0])],
+            TOLERANCE,
+        );
+        near(
+            "norm of order 3",
+            "LpPool",
+            &[("kernel_shape", Ints(vec![2])), ("p", Int(3))],
+            &[In::Data(ramp(&[1, 1, 5], 7, 1.0))],
+            &[f32s(&[1, 1, 4], &[5.10447, 2.51984, 5.10447, 5.0133])],
+            TOLERANCE,
+        );
+        near(
+            "global average",
+            "GlobalAveragePool",
+            &[],
+            &[In::Symbolic(ramp(&[2, 2, 3], 7, 1.0), &["n", "", "w"])],
+            &[f32s(&[2, 2, 1], &[-1.66667, 1.0, 0.0, -1.0])],
+            TOLERANCE,
+        );
+        near(
+            "global maximum",
+            "GlobalMaxPool",
+            &[],
+            &[In::Data(ramp(&[1, 2, 2, 2], 7, 1.0))],
+            &[f32s(&[1, 2, 1, 1], &[5.0, 4.0])],
+            TOLERANCE,
+        );
+        near(
+            "unpooled",
+            "MaxUnpool",
+            &[("kernel_shape", Ints(vec![2, 2])), ("strides", Ints(vec![2, 2]))],
+            &[
+                In::Data(f32s(&[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0])),
+                In::Data(i64s(&[1, 1, 2, 2], &[5.0, 7.0, 13.0, 15.0])),
+            ],
+            &[f32s(&[1, 1, 4, 4], &[0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 4.0])],
+            TOLERANCE,
+        );
+    }
 }

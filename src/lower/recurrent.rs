@@ -1,5 +1,5 @@
-//! Recurrent networks: RNN, GRU, LSTM. What the inputs contribute to the gates is one contraction over all steps; a program
-//! for each direction then carries the state along, in parallel over the batch.
+//! Recurrent networks: RNN, GRU, LSTM. What the inputs contribute to the gates is one contraction over all steps; a
+//! program for each direction then carries the state along, in parallel over the batch.
 
 use super::formula::{X, formula};
 use super::math::{binary, clamp, fold};
@@ -91,7 +91,8 @@ struct Direction {
     clip: Option<f64>,
     dtype: DType,
     hidden: Dim,
-    /// What the inputs contribute to each gate, biases that may be added beforehand included: `[steps, batch, gates · hidden]`.
+    /// What the inputs contribute to each gate, biases that may be added beforehand included: `[steps, batch, gates ·
+    /// hidden]`.
     gates: ValueId,
     recurrent: ValueId,
     bias: Option<ValueId>,
@@ -240,9 +241,9 @@ impl Direction {
         formula(&mut vs.arena, &[x], |x| self.activations[n].of(x[0]))
     }
 
-    /// Runs over all steps: gives every state `[steps, batch, hidden]`, the last state, scratch for the next state, and as
-    /// the cell needs them the last cell state of an LSTM, or what a GRU's reset leaves of the state and its update gate,
-    /// all `[batch, hidden]`.
+    /// Runs over all steps: gives every state `[steps, batch, hidden]`, the last state, scratch for the next state, and
+    /// as the cell needs them the last cell state of an LSTM, or what a GRU's reset leaves of the state and its update
+    /// gate, all `[batch, hidden]`.
     fn run(&self, vs: &mut Values, s: &Sizes) -> Result<Vec<ValueId>> {
         let one = vec![s.batch.clone(), s.hidden.clone()];
         let sequence = vec![s.steps.clone(), s.batch.clone(), s.hidden.clone()];
@@ -401,5 +402,213 @@ impl Direction {
         block.store(next, &[b, j], y);
         block.store(c, &[b, j], new);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::{Float, Floats, Int, Str, Strs};
+    use crate::lower::testing::{In, array, f32s, near, ramp};
+    use crate::tensor::DType;
+
+    /// Absolute and relative. What is wanted was computed by ONNX Runtime 1.31.
+    const TOLERANCE: (f64, f64) = (1e-5, 1e-4);
+
+    #[test]
+    fn networks() {
+        near(
+            "plain",
+            "RNN",
+            &[("hidden_size", Int(2))],
+            &[
+                In::Data(ramp(&[3, 2, 2], 7, 0.25)),
+                In::Data(ramp(&[1, 2, 2], 3, 0.25)),
+                In::Data(ramp(&[1, 2, 2], 5, 0.25)),
+                In::Data(ramp(&[1, 4], 4, 0.125)),
+            ],
+            &[
+                f32s(
+                    &[3, 1, 2, 2],
+                    &[
+                        0.786619, -0.41157, -0.244919, 0.462117, -0.82452, -0.222547, -0.83177, -0.662175, 0.929629,
+                        -0.800504, 0.938726, -0.992801,
+                    ],
+                ),
+                f32s(&[1, 2, 2], &[0.929629, -0.800504, 0.938726, -0.992801]),
+            ],
+            TOLERANCE,
+        );
+        near(
+            "both directions of sequences of several lengths",
+            "RNN",
+            &[
+                ("hidden_size", Int(2)),
+                ("direction", Str("bidirectional".into())),
+                ("activations", Strs(vec!["Relu".into(), "LeakyRelu".into()])),
+                ("activation_alpha", Floats(vec![0.3])),
+            ],
+            &[
+                In::Data(ramp(&[3, 2, 2], 7, 0.25)),
+                In::Data(ramp(&[2, 2, 2], 3, 0.25)),
+                In::Data(ramp(&[2, 2, 2], 5, 0.25)),
+                In::Data(ramp(&[2, 4], 4, 0.125)),
+                In::Data(array(DType::Int32, &[2], &[3.0, 2.0])),
+                In::Data(ramp(&[2, 2, 2], 2, 0.125)),
+            ],
+            &[
+                f32s(
+                    &[3, 2, 2, 2],
+                    &[
+                        1.84375, 0.0, 0.0, 0.3125, 0.707812, 0.646094, -0.354375, 0.840625, 0.0, 0.992188, 0.0, 0.0,
+                        -0.1125, -0.140625, -0.525, 0.9375, 0.625, 0.0, 0.0, 0.0, 0.5, 0.875, 0.0, 0.0,
+                    ],
+                ),
+                f32s(&[2, 2, 2], &[0.625, 0.0, 0.0, 0.0, 0.707812, 0.646094, -0.354375, 0.840625]),
+            ],
+            TOLERANCE,
+        );
+        near(
+            "gated",
+            "GRU",
+            &[("hidden_size", Int(2))],
+            &[
+                In::Data(ramp(&[3, 2, 2], 7, 0.25)),
+                In::Data(ramp(&[1, 6, 2], 3, 0.25)),
+                In::Data(ramp(&[1, 6, 2], 5, 0.25)),
+                In::Data(ramp(&[1, 12], 4, 0.125)),
+                In::Absent,
+                In::Data(ramp(&[1, 2, 2], 2, 0.125)),
+            ],
+            &[
+                f32s(
+                    &[3, 1, 2, 2],
+                    &[
+                        -0.274065, -0.722844, 0.288411, -0.184451, -0.016865, 0.357307, -0.266287, 0.103217, 0.35977,
+                        -0.175537, -0.0140582, 0.715539,
+                    ],
+                ),
+                f32s(&[1, 2, 2], &[0.35977, -0.175537, -0.0140582, 0.715539]),
+            ],
+            TOLERANCE,
+        );
+        near(
+            "linear before reset, backwards",
+            "GRU",
+            &[("hidden_size", Int(2)), ("linear_before_reset", Int(1)), ("direction", Str("reverse".into()))],
+            &[
+                In::Data(ramp(&[3, 2, 2], 7, 0.25)),
+                In::Data(ramp(&[1, 6, 2], 3, 0.25)),
+                In::Data(ramp(&[1, 6, 2], 5, 0.25)),
+                In::Data(ramp(&[1, 12], 4, 0.125)),
+                In::Data(array(DType::Int32, &[2], &[3.0, 1.0])),
+            ],
+            &[
+                f32s(
+                    &[3, 1, 2, 2],
+                    &[
+                        0.622982, -0.0928291, 0.374915, -0.232923, 0.420936, 0.325256, 0.0, 0.0, 0.396527, -0.338277,
+                        0.0, 0.0,
+                    ],
+                ),
+                f32s(&[1, 2, 2], &[0.622982, -0.0928291, 0.374915, -0.232923]),
+            ],
+            TOLERANCE,
+        );
+        near(
+            "long short-term memory",
+            "LSTM",
+            &[("hidden_size", Int(2))],
+            &[
+                In::Data(ramp(&[3, 2, 2], 7, 0.25)),
+                In::Data(ramp(&[1, 8, 2], 3, 0.25)),
+                In::Data(ramp(&[1, 8, 2], 5, 0.25)),
+            ],
+            &[
+                f32s(
+                    &[3, 1, 2, 2],
+                    &[
+                        0.349128, -0.236794, 0.136429, -0.481497, 0.0340175, -0.0627713, -0.0143603, -0.200364,
+                        0.279341, -0.348528, -0.204395, -0.0161827,
+                    ],
+                ),
+                f32s(&[1, 2, 2], &[0.279341, -0.348528, -0.204395, -0.0161827]),
+                f32s(&[1, 2, 2], &[0.418245, -0.629632, -0.32196, -0.0925375]),
+            ],
+            TOLERANCE,
+        );
+        near(
+            "peepholes, states and lengths",
+            "LSTM",
+            &[("hidden_size", Int(2))],
+            &[
+                In::Data(ramp(&[3, 2, 2], 7, 0.25)),
+                In::Data(ramp(&[1, 8, 2], 3, 0.25)),
+                In::Data(ramp(&[1, 8, 2], 5, 0.25)),
+                In::Data(ramp(&[1, 16], 4, 0.125)),
+                In::Data(array(DType::Int32, &[2], &[2.0, 3.0])),
+                In::Data(ramp(&[1, 2, 2], 2, 0.125)),
+                In::Data(ramp(&[1, 2, 2], 9, 0.125)),
+                In::Data(ramp(&[1, 6], 8, 0.125)),
+            ],
+            &[
+                f32s(
+                    &[3, 1, 2, 2],
+                    &[
+                        -0.555953,
+                        -0.0216196,
+                        0.0397628,
+                        -0.286433,
+                        -0.355234,
+                        0.00305437,
+                        -0.0772834,
+                        -0.0804017,
+                        0.0,
+                        0.0,
+                        -0.463519,
+                        -0.00383838,
+                    ],
+                ),
+                f32s(&[1, 2, 2], &[-0.355234, 0.00305437, -0.463519, -0.00383838]),
+                f32s(&[1, 2, 2], &[-0.875892, 0.0351415, -0.70928, -0.0661381]),
+            ],
+            TOLERANCE,
+        );
+        near(
+            "clipped, coupled gates, both directions",
+            "LSTM",
+            &[
+                ("hidden_size", Int(2)),
+                ("clip", Float(0.4)),
+                ("input_forget", Int(1)),
+                ("direction", Str("bidirectional".into())),
+            ],
+            &[
+                In::Data(ramp(&[3, 2, 2], 7, 0.25)),
+                In::Data(ramp(&[2, 8, 2], 3, 0.25)),
+                In::Data(ramp(&[2, 8, 2], 5, 0.25)),
+                In::Data(ramp(&[2, 16], 4, 0.125)),
+                In::Absent,
+                In::Data(ramp(&[2, 2, 2], 2, 0.125)),
+            ],
+            &[
+                f32s(
+                    &[3, 2, 2, 2],
+                    &[
+                        -0.133883, -0.0607215, -0.0498968, -0.111813, -0.0266141, 0.0210133, 0.164764, -0.0551799,
+                        -0.181192, 0.0245263, -0.0816622, 0.0208822, -0.0661808, -0.115884, 0.0749609, -0.128532,
+                        -0.128782, -0.0587763, -0.179178, 0.072887, 0.0871617, -0.0149936, -0.090205, -0.0553201,
+                    ],
+                ),
+                f32s(
+                    &[2, 2, 2],
+                    &[-0.128782, -0.0587763, -0.179178, 0.072887, -0.0266141, 0.0210133, 0.164764, -0.0551799],
+                ),
+                f32s(
+                    &[2, 2, 2],
+                    &[-0.21852, -0.147521, -0.308733, 0.183659, -0.0444834, 0.0351134, 0.282492, -0.0924305],
+                ),
+            ],
+            TOLERANCE,
+        );
     }
 }

@@ -1,22 +1,15 @@
-//! Resampling: Resize, GridSample, AffineGrid, CenterCropPad, Col2Im. Interpolation is a fold over the taps of a
-//! kernel along each axis; Resize keeps the taps' indices and weights in tables, one an axis.
+//! Resize: a fold over the taps of a kernel along each axis, whose indices and weights stand in tables, one an axis.
 
 use super::formula::{X, formula};
-use super::math::{binary, clamp_index, dim_as, fold, ravel, saturated, unary, untap, within};
+use super::math::{binary, clamp_index, dim_as, fold, saturated, unary, within};
 use super::{Cx, Lower};
 use crate::error::{Error, Kind, Result};
-use crate::graph::ops::resize::{Resampling, Resized, columns};
+use crate::graph::ops::resize::{Resampling, Resized};
 use crate::graph::{AttrValue, Attrs};
 use crate::kernel::{BinaryOp, ExprId, FoldOp, Scalar, Ty, UnaryOp, ValueId, Values};
 use crate::tensor::{Array, DType, Dim};
 
-pub(super) const ROWS: &[(&str, Lower)] = &[
-    ("Resize", resize),
-    ("GridSample", grid_sample),
-    ("AffineGrid", affine_grid),
-    ("CenterCropPad", center_crop_pad),
-    ("Col2Im", col2im),
-];
+pub(super) const ROWS: &[(&str, Lower)] = &[("Resize", resize)];
 
 /// The elements of constant float input `i`, where it is there and not empty.
 fn floats(cx: &Cx<'_>, i: usize) -> Result<Option<Vec<f64>>> {
@@ -31,7 +24,7 @@ fn floats(cx: &Cx<'_>, i: usize) -> Result<Option<Vec<f64>>> {
     }
 }
 
-fn unknown(attrs: &Attrs, name: &str) -> Error {
+pub(super) fn unknown(attrs: &Attrs, name: &str) -> Error {
     let value = match attrs.get(name) {
         Some(AttrValue::Str(s)) => s.as_str(),
         _ => "",
@@ -40,12 +33,12 @@ fn unknown(attrs: &Attrs, name: &str) -> Error {
 }
 
 /// The weight of a tap at distance `x` under linear interpolation.
-fn linear(x: X<'_>) -> X<'_> {
+pub(super) fn linear(x: X<'_>) -> X<'_> {
     (x.number(1.0) - x.abs()).max(0.0)
 }
 
 /// The weight of a tap at distance `x` under cubic convolution with coefficient `a` (Keys 1981).
-fn cubic(x: X<'_>, a: f64) -> X<'_> {
+pub(super) fn cubic(x: X<'_>, a: f64) -> X<'_> {
     let d = x.abs();
     let near = d * d * (d * (a + 2.0) - (a + 3.0)) + 1.0;
     let far = ((d - 5.0) * d + 8.0) * d * a - 4.0 * a;
@@ -330,198 +323,127 @@ fn taps(
     Ok(Read::Taps { index, weight, taps: count })
 }
 
-/// Where a normalized coordinate in -1..=1 lies along an axis of that size.
-fn denormalized<'a>(x: X<'a>, size: X<'a>, align: bool) -> X<'a> {
-    if align { (x + 1.0) * 0.5 * (size - 1.0) } else { ((x + 1.0) * size - 1.0) * 0.5 }
-}
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::{Float, Int, Str};
+    use crate::lower::testing::{In, f32s, i64s, near, ramp};
 
-/// `x` reflected at `low` and `high` until it lies between them.
-fn reflected<'a>(x: X<'a>, low: X<'a>, high: X<'a>) -> X<'a> {
-    let range = high - low;
-    let below = x.lt(low);
-    let d = below.select(low - x, x - high);
-    let n = (d / range).unary(UnaryOp::Trunc);
-    let rest = d - n * range;
-    let even = (n - (n * 0.5).unary(UnaryOp::Floor) * 2.0).eq(0.0);
-    let near = below.select(low + rest, high - rest);
-    let far = below.select(high - rest, low + rest);
-    let y = even.select(near, far);
-    below.or(x.gt(high)).select(y, x)
-}
+    /// Absolute and relative. What is wanted was computed by ONNX Runtime 1.31.
+    const TOLERANCE: (f64, f64) = (1e-5, 1e-4);
 
-/// What GridSample reads outside of its input.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Padding {
-    Zeros,
-    Border,
-    Reflection,
-}
-
-fn grid_sample(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
-    let (x, grid) = (cx.input(0)?, cx.input(1)?);
-    let shape = cx.shape(0)?;
-    let spatial = shape[2..].to_vec();
-    let n = spatial.len();
-    let align = cx.attrs().flag("align_corners")?;
-    let padding = match cx.attrs().str("padding_mode")? {
-        "zeros" => Padding::Zeros,
-        "border" => Padding::Border,
-        "reflection" => Padding::Reflection,
-        _ => return Err(unknown(cx.attrs(), "padding_mode")),
-    };
-    // The first tap beside the coordinate and how many there are.
-    let (first, count) = match cx.attrs().str("mode")? {
-        "nearest" => (0, 1),
-        "linear" | "bilinear" => (0, 2),
-        "cubic" | "bicubic" => (-1, 4),
-        _ => return Err(unknown(cx.attrs(), "mode")),
-    };
-    let (dtype, _) = cx.output(0)?;
-    let ty = if cx.values.ty(grid) == Ty::F64 { Ty::F64 } else { Ty::F32 };
-    cx.func(|vs, i| {
-        let mut places = vec![];
-        for (axis, d) in spatial.iter().enumerate() {
-            // The grid gives coordinates last axis first.
-            let which = vs.arena.int(i64::try_from(n - 1 - axis).unwrap_or(0));
-            let at = vs.load(grid, &[&[i[0]], &i[2..], &[which]].concat());
-            let at = vs.arena.cast(ty, at);
-            let size = dim_as(vs, ty, d);
-            places.push(formula(&mut vs.arena, &[at, size], |x| {
-                let (low, high) = edges(x[1], align);
-                let mut at = denormalized(x[0], x[1], align);
-                if count == 1 {
-                    at = at.round();
-                }
-                match padding {
-                    Padding::Zeros => at,
-                    // The taps of a cubic kernel are limited one by one.
-                    Padding::Border if count == 4 => at,
-                    Padding::Border => at.lt(low).or(at.gt(high)).select(at.max(0.0).min(x[1] - 1.0), at),
-                    Padding::Reflection => reflected(at, low, high),
-                }
-            }));
-        }
-        let y = fold(vs, FoldOp::Sum, &vec![Dim::from(count); n], |vs, k| {
-            let mut index = vec![i[0], i[1]];
-            let mut inside = vs.arena.constant(Scalar::bool(true));
-            let mut weight: Option<ExprId> = None;
-            for (axis, d) in spatial.iter().enumerate() {
-                let floor = unary(vs, UnaryOp::Floor, places[axis]);
-                let mut at = vs.arena.cast(Ty::I32, floor);
-                if count > 1 {
-                    let first = vs.arena.int(first);
-                    let t = vs.arena.add(k[axis], first);
-                    at = vs.arena.add(at, t);
-                    let t = vs.arena.cast(ty, t);
-                    let w = formula(&mut vs.arena, &[places[axis], floor, t], |x| {
-                        let d = x[0] - x[1] - x[2];
-                        if count == 2 { linear(d) } else { cubic(d, -0.75) }
-                    });
-                    weight = Some(weight.map_or(w, |other| vs.arena.mul(other, w)));
-                }
-                if padding == Padding::Reflection {
-                    let (at_real, size) = (vs.arena.cast(ty, at), dim_as(vs, ty, d));
-                    let back = formula(&mut vs.arena, &[at_real, size], |x| {
-                        let (low, high) = edges(x[1], align);
-                        reflected(x[0], low, high)
-                    });
-                    at = vs.arena.cast(Ty::I32, back);
-                }
-                let fits = within(vs, at, d);
-                inside = vs.arena.and(inside, fits);
-                index.push(clamp_index(vs, at, d));
-            }
-            let e = vs.load(x, &index);
-            let e = vs.arena.cast(ty, e);
-            let zero = vs.arena.real(ty, 0.0);
-            let e = if padding == Padding::Zeros { vs.arena.select(inside, e, zero) } else { e };
-            Ok(weight.map_or(e, |w| vs.arena.mul(e, w)))
-        })?;
-        Ok(if vs.arena.ty(y) == Ty::of(dtype) { y } else { saturated(vs, y, dtype) })
-    })
-}
-
-/// Where an axis of that size begins and ends, in coordinates of its elements.
-fn edges(size: X<'_>, align: bool) -> (X<'_>, X<'_>) {
-    if align { (size.number(0.0), size - 1.0) } else { (size.number(-0.5), size - 0.5) }
-}
-
-/// `theta` times the normalized coordinates of each place of the output, with a 1 behind them.
-fn affine_grid(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
-    let theta = cx.input(0)?;
-    let align = cx.attrs().flag("align_corners")?;
-    let (_, shape) = cx.output(0)?;
-    let n = shape.len() - 2;
-    cx.func(|vs, i| {
-        let ty = vs.ty(theta);
-        let row = i[n + 1];
-        let last = vs.arena.int(i64::try_from(n).unwrap_or(0));
-        let mut sum = vs.load(theta, &[i[0], row, last]);
-        for axis in 0..n {
-            let at = vs.arena.cast(ty, i[axis + 1]);
-            let size = dim_as(vs, ty, &shape[axis + 1]);
-            let place = formula(&mut vs.arena, &[at, size], |x| {
-                if align {
-                    // An axis of one element lies at its beginning.
-                    x[0] * 2.0 / (x[1] - 1.0).max(1.0) - 1.0
-                } else {
-                    (x[0] * 2.0 + 1.0) / x[1] - 1.0
-                }
-            });
-            let column = vs.arena.int(i64::try_from(n - 1 - axis).unwrap_or(0));
-            let t = vs.load(theta, &[i[0], row, column]);
-            let term = vs.arena.mul(t, place);
-            sum = vs.arena.add(sum, term);
-        }
-        Ok(sum)
-    })
-}
-
-fn center_crop_pad(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
-    let x = cx.input(0)?;
-    let shape = cx.shape(0)?;
-    let (dtype, out) = cx.output(0)?;
-    cx.func(|vs, i| {
-        let mut inside = vs.arena.constant(Scalar::bool(true));
-        let mut at = vec![];
-        for ((o, from), to) in i.iter().zip(&shape).zip(&out) {
-            let (zero, two) = (Dim::from(0), Dim::from(2));
-            let crop = from.sub(to).maximum(&zero).floor_div(&two);
-            let pad = to.sub(from).maximum(&zero).floor_div(&two);
-            let shift = vs.arena.dim(&crop.sub(&pad));
-            let place = vs.arena.add(*o, shift);
-            let fits = within(vs, place, from);
-            inside = vs.arena.and(inside, fits);
-            at.push(place);
-        }
-        let e = vs.load(x, &at);
-        let zero = vs.arena.constant(Scalar::int(Ty::of(dtype), 0));
-        Ok(vs.arena.select(inside, e, zero))
-    })
-}
-
-/// Each place of the image sums the elements of the blocks that cover it.
-fn col2im(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
-    let x = cx.input(0)?;
-    let (image, block) = (cx.content(1)?, cx.content(2)?);
-    let (_, slides) = columns(cx.attrs(), &cx.shape(0)?, &image, &block)?;
-    let blocks: Vec<Dim> = slides.iter().map(|s| s.size.clone()).collect();
-    cx.func(|vs, i| {
-        fold(vs, FoldOp::Sum, &block, |vs, k| {
-            let mut inside = vs.arena.constant(Scalar::bool(true));
-            let mut at = vec![];
-            for (n, s) in slides.iter().enumerate() {
-                let (place, fits) = untap(vs, s, i[n + 2], k[n]);
-                inside = vs.arena.and(inside, fits);
-                at.push(place);
-            }
-            let channel: Vec<ExprId> = [&[i[1]], k].concat();
-            let channel = ravel(vs, &channel, &[&[Dim::from(0)], &block[..]].concat());
-            let column = ravel(vs, &at, &blocks);
-            let e = vs.load(x, &[i[0], channel, column]);
-            let ty = vs.arena.ty(e);
-            let zero = vs.arena.constant(Scalar::int(ty, 0));
-            Ok(vs.arena.select(inside, e, zero))
-        })
-    })
+    #[test]
+    fn resizing() {
+        near(
+            "nearest, doubled, symbolic",
+            "Resize",
+            &[
+                ("mode", Str("nearest".into())),
+                ("coordinate_transformation_mode", Str("asymmetric".into())),
+                ("nearest_mode", Str("floor".into())),
+            ],
+            &[
+                In::Symbolic(ramp(&[1, 1, 1, 3], 7, 1.0), &["", "", "h", "w"]),
+                In::Absent,
+                In::Constant(f32s(&[4], &[1.0, 1.0, 2.0, 2.0])),
+            ],
+            &[f32s(&[1, 1, 2, 6], &[-5.0, -5.0, 2.0, 2.0, -2.0, -2.0, -5.0, -5.0, 2.0, 2.0, -2.0, -2.0])],
+            TOLERANCE,
+        );
+        near(
+            "nearest to sizes",
+            "Resize",
+            &[("mode", Str("nearest".into()))],
+            &[
+                In::Data(ramp(&[1, 1, 1, 5], 7, 1.0)),
+                In::Absent,
+                In::Absent,
+                In::Constant(i64s(&[4], &[1.0, 1.0, 1.0, 3.0])),
+            ],
+            &[f32s(&[1, 1, 1, 3], &[-5.0, -2.0, 1.0])],
+            TOLERANCE,
+        );
+        near(
+            "nearest, ceil",
+            "Resize",
+            &[("mode", Str("nearest".into())), ("nearest_mode", Str("ceil".into()))],
+            &[
+                In::Data(ramp(&[1, 1, 1, 5], 7, 1.0)),
+                In::Absent,
+                In::Absent,
+                In::Constant(i64s(&[4], &[1.0, 1.0, 1.0, 8.0])),
+            ],
+            &[f32s(&[1, 1, 1, 8], &[-5.0, 2.0, -2.0, -2.0, 5.0, 5.0, 1.0, 1.0])],
+            TOLERANCE,
+        );
+        near(
+            "linear",
+            "Resize",
+            &[("mode", Str("linear".into()))],
+            &[In::Data(ramp(&[1, 1, 2, 2], 7, 1.0)), In::Absent, In::Constant(f32s(&[4], &[1.0, 1.0, 2.0, 1.5]))],
+            &[f32s(&[1, 1, 4, 3], &[-5.0, -1.5, 2.0, -4.25, -0.75, 2.75, -2.75, 0.75, 4.25, -2.0, 1.5, 5.0])],
+            TOLERANCE,
+        );
+        near(
+            "linear, aligned corners, symbolic",
+            "Resize",
+            &[("mode", Str("linear".into())), ("coordinate_transformation_mode", Str("align_corners".into()))],
+            &[
+                In::Symbolic(ramp(&[1, 1, 1, 3], 7, 1.0), &["", "", "", "w"]),
+                In::Absent,
+                In::Absent,
+                In::Constant(i64s(&[4], &[1.0, 1.0, 1.0, 5.0])),
+            ],
+            &[f32s(&[1, 1, 1, 5], &[-5.0, -1.5, 2.0, 0.0, -2.0])],
+            TOLERANCE,
+        );
+        near(
+            "linear, symmetric",
+            "Resize",
+            &[("mode", Str("linear".into())), ("coordinate_transformation_mode", Str("half_pixel_symmetric".into()))],
+            &[In::Data(ramp(&[1, 1, 1, 5], 7, 1.0)), In::Absent, In::Constant(f32s(&[4], &[1.0, 1.0, 1.0, 0.7]))],
+            &[f32s(&[1, 1, 1, 3], &[-1.0, -2.0, 3.28571])],
+            TOLERANCE,
+        );
+        near(
+            "cubic",
+            "Resize",
+            &[("mode", Str("cubic".into()))],
+            &[In::Data(ramp(&[1, 1, 1, 4], 7, 1.0)), In::Absent, In::Constant(f32s(&[4], &[1.0, 1.0, 1.0, 2.0]))],
+            &[f32s(&[1, 1, 1, 8], &[-5.73828, -3.27344, 0.835938, 1.58594, -1.58594, -0.835938, 3.27344, 5.73828])],
+            TOLERANCE,
+        );
+        near(
+            "cubic, outside left out",
+            "Resize",
+            &[("mode", Str("cubic".into())), ("cubic_coeff_a", Float(-0.5)), ("exclude_outside", Int(1))],
+            &[In::Data(ramp(&[1, 1, 1, 4], 7, 1.0)), In::Absent, In::Constant(f32s(&[4], &[1.0, 1.0, 1.0, 0.8]))],
+            &[f32s(&[1, 1, 1, 3], &[-4.41286, 0.822266, 2.58144])],
+            TOLERANCE,
+        );
+        near(
+            "antialiased",
+            "Resize",
+            &[("mode", Str("linear".into())), ("antialias", Int(1))],
+            &[In::Data(ramp(&[1, 1, 1, 8], 7, 1.0)), In::Absent, In::Constant(f32s(&[4], &[1.0, 1.0, 1.0, 0.5]))],
+            &[f32s(&[1, 1, 1, 4], &[-2.0, 1.5, 0.375, 1.125])],
+            TOLERANCE,
+        );
+        near(
+            "crop",
+            "Resize",
+            &[
+                ("mode", Str("linear".into())),
+                ("coordinate_transformation_mode", Str("tf_crop_and_resize".into())),
+                ("extrapolation_value", Float(9.0)),
+            ],
+            &[
+                In::Data(ramp(&[1, 1, 1, 4], 7, 1.0)),
+                In::Data(f32s(&[8], &[0.0, 0.0, 0.0, 0.2, 1.0, 1.0, 1.0, 1.4])),
+                In::Absent,
+                In::Constant(i64s(&[4], &[1.0, 1.0, 1.0, 3.0])),
+            ],
+            &[f32s(&[1, 1, 1, 3], &[-0.8, 0.800001, 9.0])],
+            TOLERANCE,
+        );
+    }
 }

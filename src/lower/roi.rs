@@ -158,7 +158,8 @@ fn rounded(x: X<'_>) -> X<'_> {
     (x.abs() + 0.5).unary(UnaryOp::Floor).copy_sign(x)
 }
 
-/// Each bin takes the greatest element of the part of the input that it covers, rounded outwards; 0 where that is empty.
+/// Each bin takes the greatest element of the part of the input that it covers, rounded outwards; 0 where that is
+/// empty.
 fn max_roi_pool(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let (x, rois) = (cx.input(0)?, cx.input(1)?);
     let shape = cx.shape(0)?;
@@ -222,4 +223,63 @@ fn max_roi_pool(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         block.store(y[0], &i, result);
         Ok((axes, block.stmts))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::{Float, Int, Str};
+    use crate::lower::testing::{In, f32s, i64s, near, ramp};
+
+    /// Absolute and relative. What is wanted was computed by ONNX Runtime 1.31.
+    const TOLERANCE: (f64, f64) = (1e-5, 1e-4);
+
+    #[test]
+    fn regions() {
+        near(
+            "average, two samples",
+            "RoiAlign",
+            &[("output_height", Int(2)), ("output_width", Int(1)), ("sampling_ratio", Int(2))],
+            &[
+                In::Data(ramp(&[1, 1, 4, 4], 7, 1.0)),
+                In::Data(f32s(&[3, 4], &[0.0, 0.0, 3.0, 2.0, 1.0, 0.5, 2.5, 3.5, -2.0, -2.0, 9.0, 9.0])),
+                In::Data(i64s(&[3], &[0.0, 0.0, 0.0])),
+            ],
+            &[f32s(&[3, 1, 2, 1], &[-1.71875, 0.4375, -0.171875, 0.921875, -0.351562, 0.0])],
+            TOLERANCE,
+        );
+        near(
+            "average, adaptive",
+            "RoiAlign",
+            &[
+                ("output_height", Int(1)),
+                ("output_width", Int(2)),
+                ("coordinate_transformation_mode", Str("output_half_pixel".into())),
+                ("spatial_scale", Float(0.5)),
+            ],
+            &[
+                In::Symbolic(ramp(&[1, 1, 4, 4], 7, 1.0), &["", "", "h", "w"]),
+                In::Data(f32s(&[3, 4], &[0.0, 0.0, 3.0, 2.0, 1.0, 0.5, 2.5, 3.5, -2.0, -2.0, 9.0, 9.0])),
+                In::Data(i64s(&[3], &[0.0, 0.0, 0.0])),
+            ],
+            &[f32s(&[3, 1, 1, 2], &[-1.4375, -0.3125, -0.96875, -0.21875, -0.660687, 0.528646])],
+            TOLERANCE,
+        );
+        near(
+            "maximum",
+            "RoiAlign",
+            &[
+                ("output_height", Int(2)),
+                ("output_width", Int(1)),
+                ("sampling_ratio", Int(1)),
+                ("mode", Str("max".into())),
+            ],
+            &[
+                In::Data(ramp(&[1, 1, 4, 4], 7, 1.0)),
+                In::Data(f32s(&[3, 4], &[0.0, 0.0, 3.0, 2.0, 1.0, 0.5, 2.5, 3.5, -2.0, -2.0, 9.0, 9.0])),
+                In::Data(i64s(&[3], &[0.0, 0.0, 0.0])),
+            ],
+            &[f32s(&[3, 1, 2, 1], &[2.0, 0.0, 0.75, 1.6875, 3.75, 0.0])],
+            TOLERANCE,
+        );
+    }
 }

@@ -9,8 +9,8 @@ use crate::kernel::{BinaryOp, ExprId, Scalar, Ty, UnaryOp, ValueId};
 
 pub(super) const ROWS: &[(&str, Lower)] = &[("TopK", top_k), ("Det", det)];
 
-/// Selects one element after the other: each is the best of those that come behind the last one chosen, by value, and by
-/// index among equals. In parallel over the other axes.
+/// Selects one element after the other: each is the best of those that come behind the last one chosen, by value, and
+/// by index among equals. In parallel over the other axes.
 fn top_k(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let x = cx.input(0)?;
     let shape = cx.shape(0)?;
@@ -146,4 +146,61 @@ fn det(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         block.store(y[0], &outer, d);
         Ok((axes, block.stmts))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::Int;
+    use crate::lower::testing::{In, f32s, i64s, near, ramp};
+
+    /// Absolute and relative. What is wanted was computed by ONNX Runtime 1.31.
+    const TOLERANCE: (f64, f64) = (1e-5, 1e-4);
+
+    #[test]
+    fn first_elements() {
+        near(
+            "greatest",
+            "TopK",
+            &[],
+            &[In::Data(f32s(&[2, 4], &[3.0, 1.0, 3.0, 2.0, 0.0, 5.0, 4.0, 5.0])), In::Constant(i64s(&[1], &[3.0]))],
+            &[f32s(&[2, 3], &[3.0, 3.0, 2.0, 5.0, 5.0, 4.0]), i64s(&[2, 3], &[0.0, 2.0, 3.0, 1.0, 3.0, 2.0])],
+            TOLERANCE,
+        );
+        near(
+            "least",
+            "TopK",
+            &[("largest", Int(0))],
+            &[In::Data(f32s(&[2, 4], &[3.0, 1.0, 3.0, 2.0, 0.0, 5.0, 4.0, 5.0])), In::Constant(i64s(&[1], &[2.0]))],
+            &[f32s(&[2, 2], &[1.0, 2.0, 0.0, 4.0]), i64s(&[2, 2], &[1.0, 3.0, 0.0, 2.0])],
+            TOLERANCE,
+        );
+        near(
+            "along the first axis",
+            "TopK",
+            &[("axis", Int(0))],
+            &[In::Symbolic(ramp(&[3, 2], 7, 1.0), &["", "w"]), In::Constant(i64s(&[1], &[2.0]))],
+            &[f32s(&[2, 2], &[1.0, 5.0, -2.0, 2.0]), i64s(&[2, 2], &[2.0, 1.0, 1.0, 0.0])],
+            TOLERANCE,
+        );
+    }
+
+    #[test]
+    fn determinants() {
+        near(
+            "pivots",
+            "Det",
+            &[],
+            &[In::Data(f32s(&[3, 3], &[0.0, 2.0, 1.0, 1.0, 1.0, 0.0, 3.0, 0.0, 1.0]))],
+            &[f32s(&[], &[-5.0])],
+            TOLERANCE,
+        );
+        near(
+            "batch, one singular",
+            "Det",
+            &[],
+            &[In::Data(f32s(&[2, 2, 2], &[1.0, 2.0, 2.0, 4.0, 4.0, 3.0, 2.0, 1.0]))],
+            &[f32s(&[2], &[0.0, -2.0])],
+            TOLERANCE,
+        );
+    }
 }

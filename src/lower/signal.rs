@@ -1,5 +1,5 @@
-//! Signal processing: DFT, STFT, HannWindow, HammingWindow, BlackmanWindow, MelWeightMatrix. Transforms are sums over the
-//! signal with tables of sines and cosines: as many products as the square of the length.
+//! Signal processing: DFT, STFT, HannWindow, HammingWindow, BlackmanWindow, MelWeightMatrix. Transforms are sums over
+//! the signal with tables of sines and cosines: as many products as the square of the length.
 
 use super::formula::{X, formula};
 use super::math::{binary, clamp_index, dim_as, fold, saturated, scalar};
@@ -220,4 +220,150 @@ fn mel_weights(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         });
         Ok(if vs.arena.ty(y) == Ty::of(dtype) { y } else { saturated(vs, y, dtype) })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::graph::AttrValue::Int;
+    use crate::lower::testing::{In, f32s, i64s, near, ramp};
+
+    /// Absolute and relative. What is wanted was computed by ONNX Runtime 1.31.
+    const TOLERANCE: (f64, f64) = (1e-5, 1e-4);
+
+    #[test]
+    fn transforms() {
+        near(
+            "complex",
+            "DFT",
+            &[],
+            &[In::Data(ramp(&[1, 4, 2], 7, 1.0)), In::Absent, In::Constant(i64s(&[], &[1.0]))],
+            &[f32s(&[1, 4, 2], &[-2.0, 4.0, -0.999999, 11.0, -6.0, -6.0, -11.0, -1.0])],
+            TOLERANCE,
+        );
+        near(
+            "padded",
+            "DFT",
+            &[],
+            &[In::Data(ramp(&[1, 3, 1], 7, 1.0)), In::Constant(i64s(&[], &[4.0])), In::Constant(i64s(&[], &[1.0]))],
+            &[f32s(&[1, 4, 2], &[-5.0, 0.0, -3.0, -2.0, -9.0, 1.74846e-07, -3.0, 2.0])],
+            TOLERANCE,
+        );
+        near(
+            "inverse",
+            "DFT",
+            &[("inverse", Int(1))],
+            &[In::Data(ramp(&[1, 3, 2], 7, 1.0)), In::Absent, In::Constant(i64s(&[], &[-2.0]))],
+            &[f32s(&[1, 3, 2], &[-2.0, 1.33333, -3.8094, -0.532691, 0.809401, 1.19936])],
+            TOLERANCE,
+        );
+        near(
+            "one side",
+            "DFT",
+            &[("onesided", Int(1))],
+            &[In::Data(ramp(&[1, 5, 1], 7, 1.0)), In::Absent, In::Constant(i64s(&[], &[1.0]))],
+            &[f32s(&[1, 3, 2], &[1.0, -6.55651e-07, -6.5, 3.16344, -6.5, -7.24518])],
+            TOLERANCE,
+        );
+        near(
+            "short-time",
+            "STFT",
+            &[],
+            &[
+                In::Symbolic(ramp(&[1, 8, 1], 7, 1.0), &["b", "", ""]),
+                In::Constant(i64s(&[], &[2.0])),
+                In::Data(f32s(&[4], &[0.5, 1.0, 1.0, 0.5])),
+                In::Constant(i64s(&[], &[4.0])),
+            ],
+            &[f32s(
+                &[1, 3, 3, 2],
+                &[
+                    0.0,
+                    0.0,
+                    -0.5,
+                    0.5,
+                    -9.0,
+                    3.93403e-07,
+                    3.5,
+                    0.0,
+                    -2.0,
+                    -6.5,
+                    -3.5,
+                    3.0598e-07,
+                    1.5,
+                    0.0,
+                    -3.5,
+                    3.0,
+                    7.5,
+                    -2.62268e-07,
+                ],
+            )],
+            TOLERANCE,
+        );
+    }
+
+    #[test]
+    fn windows() {
+        near(
+            "HannWindow, periodic",
+            "HannWindow",
+            &[],
+            &[In::Constant(i64s(&[], &[4.0]))],
+            &[f32s(&[4], &[0.0, 0.5, 1.0, 0.5])],
+            TOLERANCE,
+        );
+        near(
+            "HannWindow, symmetric",
+            "HannWindow",
+            &[("periodic", Int(0))],
+            &[In::Constant(i64s(&[], &[5.0]))],
+            &[f32s(&[5], &[0.0, 0.5, 1.0, 0.5, 0.0])],
+            TOLERANCE,
+        );
+        near(
+            "HammingWindow, periodic",
+            "HammingWindow",
+            &[],
+            &[In::Constant(i64s(&[], &[4.0]))],
+            &[f32s(&[4], &[0.0869565, 0.543478, 1.0, 0.543478])],
+            TOLERANCE,
+        );
+        near(
+            "HammingWindow, symmetric",
+            "HammingWindow",
+            &[("periodic", Int(0))],
+            &[In::Constant(i64s(&[], &[5.0]))],
+            &[f32s(&[5], &[0.0869565, 0.543478, 1.0, 0.543478, 0.0869565])],
+            TOLERANCE,
+        );
+        near(
+            "BlackmanWindow, periodic",
+            "BlackmanWindow",
+            &[],
+            &[In::Constant(i64s(&[], &[4.0]))],
+            &[f32s(&[4], &[1.49012e-08, 0.34, 1.0, 0.34])],
+            TOLERANCE,
+        );
+        near(
+            "BlackmanWindow, symmetric",
+            "BlackmanWindow",
+            &[("periodic", Int(0))],
+            &[In::Constant(i64s(&[], &[5.0]))],
+            &[f32s(&[5], &[1.49012e-08, 0.34, 1.0, 0.34, 1.49012e-08])],
+            TOLERANCE,
+        );
+        near(
+            "bands",
+            "MelWeightMatrix",
+            &[],
+            &[
+                In::Constant(i64s(&[], &[3.0])),
+                In::Constant(i64s(&[], &[8.0])),
+                In::Constant(i64s(&[], &[8000.0])),
+                In::Constant(f32s(&[], &[0.0])),
+                In::Constant(f32s(&[], &[4000.0])),
+            ],
+            &[f32s(&[5, 3], &[1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])],
+            TOLERANCE,
+        );
+    }
 }

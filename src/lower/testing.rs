@@ -129,6 +129,13 @@ pub fn array(dtype: DType, shape: &[usize], data: &[f64]) -> Array {
     Array::new(dtype, shape.to_vec(), bytes).unwrap()
 }
 
+/// A float32 array of whole numbers from -5 to 5 times `scale`: element `n` is `(step · n) mod 11 - 5` of it.
+pub fn ramp(shape: &[usize], step: usize, scale: f64) -> Array {
+    let count = shape.iter().product();
+    let data: Vec<f64> = (0..count).map(|n: usize| ((n * step % 11) as f64 - 5.0) * scale).collect();
+    f32s(shape, &data)
+}
+
 /// A float32 array.
 pub fn f32s(shape: &[usize], data: &[f64]) -> Array {
     array(DType::Float32, shape, data)

@@ -83,8 +83,8 @@ impl Geometry {
         Ok(Geometry { group, inputs, outputs, window })
     }
 
-    /// Of an input `[N, C, D…]` and weights `[C, M / group, k…]` of a transposed convolution. In its slides, `size` is the
-    /// input's size and `out` the output's.
+    /// Of an input `[N, C, D…]` and weights `[C, M / group, k…]` of a transposed convolution. In its slides, `size` is
+    /// the input's size and `out` the output's.
     pub fn transposed(attrs: &Attrs, x: &[Dim], w: &[Dim]) -> Result<Self> {
         let group = checked(attrs, x, w)?;
         if w[0] != x[1] {

@@ -21,6 +21,7 @@ pub mod rules;
 mod select;
 pub mod shape;
 pub mod signal;
+pub mod state;
 mod softmax;
 mod unary;
 pub mod window;
@@ -70,6 +71,7 @@ static FAMILIES: &[&[Op]] = &[
     recurrent::ROWS,
     select::ROWS,
     signal::ROWS,
+    state::ROWS,
     loss::ROWS,
     cast::ROWS,
     reduce::ROWS,

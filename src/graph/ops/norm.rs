@@ -1,5 +1,5 @@
-//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization, RMSNormalization, LRN,
-//! LpNormalization, MeanVarianceNormalization.
+//! Normalizations: BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization, RMSNormalization,
+//! LRN, LpNormalization, MeanVarianceNormalization.
 
 use super::rules::{absent, axis, broadcast, float, int, required, row};
 use super::{Op, rules};

@@ -1,4 +1,5 @@
-//! Pooling: MaxPool, AveragePool, LpPool, GlobalMaxPool, GlobalAveragePool, GlobalLpPool, MaxUnpool, RoiAlign, MaxRoiPool.
+//! Pooling: MaxPool, AveragePool, LpPool, GlobalMaxPool, GlobalAveragePool, GlobalLpPool, MaxUnpool, RoiAlign,
+//! MaxRoiPool.
 
 use super::rules::{absent, float, int, rank, required, row, string};
 use super::window::{Window, spatial};

@@ -1,5 +1,5 @@
-//! The geometry of windows that slide over spatial axes, shared by convolutions and poolings: kernel, strides, dilations,
-//! padding, output size.
+//! The geometry of windows that slide over spatial axes, shared by convolutions and poolings: kernel, strides,
+//! dilations, padding, output size.
 
 use crate::error::{Error, Kind, Result};
 use crate::graph::Attrs;
@@ -81,8 +81,8 @@ pub fn split(total: &Dim, mode: AutoPad) -> (Dim, Dim) {
 }
 
 impl Window {
-    /// The window of a node with the attributes `strides`, `pads`, `auto_pad` and, where `dilated`, `dilations`, over an
-    /// input of shape `x`.
+    /// The window of a node with the attributes `strides`, `pads`, `auto_pad` and, where `dilated`, `dilations`, over
+    /// an input of shape `x`.
     pub fn new(attrs: &Attrs, x: &[Dim], kernel: &[Dim], dilated: bool, ceil: bool) -> Result<Self> {
         let n = kernel.len();
         let one = Dim::from(1);
