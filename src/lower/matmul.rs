@@ -251,11 +251,7 @@ mod tests {
             "with a column",
             "Gemm",
             &[],
-            &[
-                In::Data(ramp(&[2, 3], 7, 1.0)),
-                In::Data(ramp(&[3, 2], 3, 1.0)),
-                In::Data(ramp(&[2, 1], 4, 1.0)),
-            ],
+            &[In::Data(ramp(&[2, 3], 7, 1.0)), In::Data(ramp(&[3, 2], 3, 1.0)), In::Data(ramp(&[2, 1], 4, 1.0))],
             &[f32s(&[2, 2], &[30.0, 15.0, -13.0, -4.0])],
             TOLERANCE,
         );

@@ -24,8 +24,8 @@ mod sample;
 mod select;
 mod shape;
 mod signal;
-mod state;
 mod softmax;
+mod state;
 #[cfg(test)]
 pub mod testing;
 mod unary;

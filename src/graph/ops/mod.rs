@@ -21,8 +21,8 @@ pub mod rules;
 mod select;
 pub mod shape;
 pub mod signal;
-pub mod state;
 mod softmax;
+pub mod state;
 mod unary;
 pub mod window;
 

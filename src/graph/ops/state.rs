@@ -1,7 +1,7 @@
 //! Operators that hand a state from call to call: CausalConvWithState, LinearAttention.
 
-use super::rules::{absent, float, rank, required, string};
 use super::Op;
+use super::rules::{absent, float, rank, required, string};
 use crate::error::{Error, Kind, Result};
 use crate::graph::Attrs;
 use crate::graph::infer::{Infer, Type};
