@@ -544,3 +544,30 @@ fn attention_agrees_with_the_evaluator() {
         assert!(shaders.iter().any(|s| s.wgsl.contains("max0")), "{name} is no attention");
     }
 }
+
+/// The shaders of what computes the outputs, as text.
+fn text(make: &dyn Fn(&mut Values) -> Vec<ValueId>, dims: &[crate::tensor::Sym]) -> String {
+    let mut values = Values::new();
+    let outputs = make(&mut values);
+    let stored = crate::kernel::fuse(&mut values, &outputs, Fusion::On);
+    let scheduled = crate::kernel::schedule(&mut values, &stored, &outputs, crate::kernel::AttentionAs::One);
+    let all = scheduled.kernels.iter().map(|k| super::emit(&mut values, k, dims).unwrap().wgsl);
+    all.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn shaders_as_text() {
+    let scale = |vs: &mut Values| {
+        let x = vs.input(0, DType::Float32, known(&[2, 8]));
+        vec![map(vs, x, DType::Float32, |vs, x| {
+            let half = vs.arena.real(Ty::F32, 0.5);
+            let y = vs.arena.mul(x, half);
+            vs.arena.unary(UnaryOp::Tanh, y)
+        })]
+    };
+    insta::assert_snapshot!("map", text(&scale, &[]));
+    let rows = |vs: &mut Values| softmax(vs, vec![Dim::from(2), Dim::sym("n")]);
+    insta::assert_snapshot!("softmax", text(&rows, &["n".into()]));
+    let w = Array::from_f32(vec![4, 8], &[0.5; 32]).unwrap();
+    insta::assert_snapshot!("product", text(&|vs| matmul(vs, &[], &Dim::from(2), 4, 8, Some(&w)), &[]));
+}
