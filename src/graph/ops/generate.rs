@@ -73,7 +73,7 @@ fn numbers(i: &Infer<'_>) -> Result<Vec<Type>> {
         };
         let (start, limit, delta) = (number(0)?, number(1)?, number(2)?);
         let n = ((limit - start) / delta).ceil().max(0.0);
-        if !(n <= f64::from(i32::MAX)) {
+        if n.is_nan() || n > f64::from(i32::MAX) {
             return Err(Error::new(Kind::InvalidShape, format!("Range from {start} to {limit} by {delta}")));
         }
         return Ok(vec![Type::new(dtype, vec![Dim::from(n as i64)])]);
