@@ -1,6 +1,7 @@
 //! Loads and stores: every data type from and to the type in which it is computed.
 
-use super::writer::{Linear, Writer, arg, internal};
+use super::address::Linear;
+use super::writer::{Writer, arg, internal};
 use crate::error::Result;
 use crate::kernel::{ExprId, ValueId};
 use crate::tensor::DType;

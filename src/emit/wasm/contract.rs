@@ -5,7 +5,8 @@
 //! four lanes as the tile has rows; nothing else. Rows that a convolution's guard leaves out read zeros instead, through a
 //! pointer of their own; tiles that lie wholly inside do without.
 
-use super::writer::{Bind, Count, FrameKind, Linear, Writer, arg, internal};
+use super::address::Linear;
+use super::writer::{Bind, Count, FrameKind, Writer, arg, internal};
 use crate::error::Result;
 use crate::kernel::{Axis, BinaryOp, Contract, ExprId, Kernel, Node, Store, Ty, ValueId, Values};
 use crate::tensor::{DType, Dim};

@@ -1,7 +1,8 @@
 //! Four lanes of 32 bits: f32, i32, u32, and bool as masks.
 
+use super::address::{Atom, Linear};
 use super::math::splat32;
-use super::writer::{Bind, FrameKind, Linear, Writer, internal};
+use super::writer::{Bind, FrameKind, Writer, internal};
 use crate::error::Result;
 use crate::kernel::{Axis, BinaryOp, ExprId, FoldOp, Node, Scalar, Ty, UnaryOp, ValueId};
 use crate::tensor::Dim;
@@ -241,7 +242,7 @@ impl Writer<'_> {
     /// The local with the address of `value[linear]` at index 0 of `axis`, or of zeros where `condition` does not hold.
     fn guarded_address(&mut self, value: ValueId, linear: &Linear, axis: Axis, condition: ExprId) -> Result<u32> {
         let bind = self.binds.get(&axis).copied().ok_or_else(|| internal("no loop"))?;
-        let lane = bind.base.map(|(l, _)| super::writer::Atom::Local(l));
+        let lane = bind.base.map(|(l, _)| Atom::Local(l));
         let terms: Vec<_> = linear.terms.iter().filter(|t| Some(&t.atom) != lane.as_ref()).cloned().collect();
         let rest = Linear { constant: linear.constant - bind.add, terms };
         let zeros = self.memory.zeros as i32;

@@ -8,6 +8,7 @@
 //! time and resets before a run, then the words of the barrier. All are zero at first.
 
 mod access;
+mod address;
 mod contract;
 mod fold;
 mod lanes;
