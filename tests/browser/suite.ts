@@ -161,7 +161,7 @@ function addModels(suite: Suite): void {
 function addFailures(suite: Suite): void {
   const failing = (name: string, code: string, changes: Partial<Task>): void => {
     suite.add(name, async () => {
-      const failed = await suite.inPage("failing", suite.classifier(changes));
+      const failed = await suite.inPage("failing", suite.classifier({ cache: "none", ...changes }));
       check(failed.name === "NearsideError" && failed.code === code, `${failed.name} ${failed.code}: ${failed.message}`);
       return failed.message;
     });

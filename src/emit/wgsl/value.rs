@@ -508,7 +508,8 @@ pub(super) fn literal(s: Scalar, g: &mut Gen<'_>) -> Result<String> {
             let x = f32::from_bits(bits);
             if x.is_normal() || bits == 0 {
                 // Written with a suffix: it is of type f32 in every context.
-                let text = format!("{x:?}f");
+                // The shortest decimal of the largest float is a little more than it, which Tint refuses.
+                let text = if x.abs() == f32::MAX { format!("{:?}f", f64::from(x)) } else { format!("{x:?}f") };
                 Ok(if x < 0.0 { format!("({text})") } else { text })
             } else {
                 Ok(g.call("f32_bits", false, &[&format!("0x{bits:08x}u")]))

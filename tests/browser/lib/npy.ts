@@ -35,6 +35,7 @@ export function parseNpy(bytes: Uint8Array): Npy {
   const dims = /'shape':\s*\(([^)]*)\)/.exec(header)?.[1] ?? "";
   const shape = dims.split(",").filter((dim) => dim.trim() !== "").map(Number);
   const [dtype, array] = ARRAYS[descriptor as Descriptor];
-  // A copy, because the data may lie at an offset that the array type does not accept.
-  return { dtype, shape, data: new array(bytes.slice(start + length).buffer) };
+  // A copy, because the data may lie at an offset that the array type does not accept. Node's Buffer has a `slice` that
+  // copies nothing.
+  return { dtype, shape, data: new array(Uint8Array.from(bytes.subarray(start + length)).buffer) };
 }

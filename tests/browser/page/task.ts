@@ -16,6 +16,7 @@ export interface Task {
   /** Milliseconds after which the load is aborted. */
   readonly abortAfter?: number;
   readonly stallTimeout?: number;
+  readonly cache?: "cache" | "none";
   /** Loads, runs and disposes this often [1]. */
   readonly times?: number;
   /** Runs once more after dispose(). */
@@ -53,6 +54,7 @@ async function once({ load, Tensor }: Nearside, task: Task): Promise<Done> {
     device: task.device,
     threads: task.threads,
     signal,
+    ...(task.cache === undefined ? {} : { cache: task.cache }),
     ...(task.stallTimeout === undefined ? {} : { stallTimeout: task.stallTimeout }),
   });
   try {
