@@ -3,7 +3,7 @@
 
 use super::contract;
 use super::expr::{Axis, BinaryOp, ExprId, FoldOp, Node, UnaryOp};
-use super::fuse::loads;
+use super::fuse::readers;
 use super::values::{Def, Func, ValueId, Values};
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,15 +24,7 @@ pub struct Parts {
 
 /// Finds attention among stored values, and takes the scores and their softmax out of them.
 pub fn find(values: &mut Values, stored: &mut Vec<ValueId>, outputs: &[ValueId]) -> BTreeMap<ValueId, Parts> {
-    let mut readers: HashMap<ValueId, u32> = HashMap::new();
-    for v in stored.iter() {
-        let read = match &values.get(*v).def {
-            Def::Func(f) => loads(values, f.expr),
-            Def::Program(p, 0) => super::fuse::reads_of_program(values, p),
-            _ => continue,
-        };
-        read.into_iter().for_each(|r| *readers.entry(r).or_default() += 1);
-    }
+    let readers = readers(values, stored.iter().copied());
     let once = |v: ValueId| readers.get(&v) == Some(&1) && !outputs.contains(&v);
     let mut found = BTreeMap::new();
     let mut gone = vec![];

@@ -139,18 +139,23 @@ struct Occurrence {
     folds: Vec<ExprId>,
 }
 
+/// How many of these values read each value; a program counts once.
+pub fn readers(values: &Values, of: impl Iterator<Item = ValueId>) -> HashMap<ValueId, u32> {
+    let mut readers: HashMap<ValueId, u32> = HashMap::new();
+    for v in of {
+        let read = match &values.get(v).def {
+            Def::Func(f) => loads(values, f.expr),
+            Def::Program(p, 0) => reads_of_program(values, p),
+            _ => continue,
+        };
+        read.into_iter().for_each(|r| *readers.entry(r).or_default() += 1);
+    }
+    readers
+}
+
 /// Contractions, and the maps that will be their epilogues: they are inlined only as an epilogue in turn.
 fn carriers(values: &Values, outputs: &BTreeSet<ValueId>) -> HashSet<ValueId> {
-    let mut readers: HashMap<ValueId, u32> = HashMap::new();
-    for (_, value) in values.iter() {
-        match &value.def {
-            Def::Func(f) => loads(values, f.expr).into_iter().for_each(|v| *readers.entry(v).or_default() += 1),
-            Def::Program(p, _) => {
-                reads_of_program(values, p).into_iter().for_each(|v| *readers.entry(v).or_default() += 1)
-            }
-            Def::Input(_) | Def::Constant(_) => {}
-        }
-    }
+    let readers = readers(values, values.iter().map(|(id, _)| id));
     let mut all = HashSet::new();
     for (id, value) in values.iter() {
         let Def::Func(f) = &value.def else { continue };

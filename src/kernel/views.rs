@@ -3,11 +3,11 @@
 
 use super::contract;
 use super::expr::{BinaryOp, ExprId, Node};
-use super::fuse::loads;
+use super::fuse::readers;
 use super::layout::Layout;
 use super::values::{Def, Func, ValueId, Values};
 use crate::tensor::{Dim, numel};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// The value that a writer stores into, and where, as a function of the writer's axes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,15 +18,7 @@ pub struct Moved {
 
 /// Finds such writers among the stored values and takes them out of them: their elements live in their readers.
 pub fn find(values: &mut Values, stored: &mut Vec<ValueId>, outputs: &[ValueId]) -> BTreeMap<ValueId, Moved> {
-    let mut readers: HashMap<ValueId, u32> = HashMap::new();
-    for v in stored.iter() {
-        let read = match &values.get(*v).def {
-            Def::Func(f) => loads(values, f.expr),
-            Def::Program(p, 0) => super::fuse::reads_of_program(values, p),
-            _ => continue,
-        };
-        read.into_iter().for_each(|r| *readers.entry(r).or_default() += 1);
-    }
+    let readers = readers(values, stored.iter().copied());
     let mut found = BTreeMap::new();
     for v in stored.clone() {
         let Def::Func(view) = values.get(v).def.clone() else { continue };
