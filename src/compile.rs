@@ -219,7 +219,7 @@ impl Target {
         };
         let mut code = vec![];
         for v in variants {
-            code.push((*v, wasm::emit(&mut self.values, &self.schedule.kernels, &memory, *v)?));
+            code.push((*v, wasm::emit(&self.values, &self.schedule.kernels, &memory, *v)?));
         }
         Ok((place, code))
     }

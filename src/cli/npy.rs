@@ -21,7 +21,7 @@ pub(super) fn read_archive(path: &Path) -> Result<Vec<(String, Array)>> {
     let mut all = vec![];
     for name in names {
         let mut data = vec![];
-        if let Some(mut entry) = archive.zip_archive().by_name(&format!("{name}.npy")).ok() {
+        if let Ok(mut entry) = archive.zip_archive().by_name(&format!("{name}.npy")) {
             entry.read_to_end(&mut data).map_err(bad)?;
         }
         let array = parse(&data[..]).map_err(|e| e.at(&name).at(path.display()))?;

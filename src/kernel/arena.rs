@@ -491,7 +491,7 @@ impl Arena {
             Node::Binary(BinaryOp::Mul, a, b) => {
                 let (x, y) = (self.affine(*a)?, self.affine(*b)?);
                 let (x, f) = if y.terms.is_empty() { (x, y.constant) } else { (y, x.constant.clone()) };
-                if !self.as_dim(*a).is_some() && !self.as_dim(*b).is_some() {
+                if self.as_dim(*a).is_none() && self.as_dim(*b).is_none() {
                     return None;
                 }
                 let terms = x.terms.into_iter().map(|(a, t)| (a, t.mul(&f))).filter(|(_, t)| !t.is(0)).collect();

@@ -66,7 +66,7 @@ fn roles(values: &Values, axes: &[Axis], fold: ExprId, k: &[Axis], a: ExprId, b:
     }
     let [n] = n[..] else { return None };
     // One row of products with an activation reuses nothing.
-    if m.iter().all(|a| arena.extent(*a).is(1)) && !load_of(values, b).is_some_and(|v| values.constant(v).is_some()) {
+    if m.iter().all(|a| arena.extent(*a).is(1)) && load_of(values, b).is_none_or(|v| values.constant(v).is_none()) {
         return None;
     }
     Some(Roles { fold, a, b, batch, m, n, k: k.to_vec() })

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 /// that does not fit is [`Kind::Overflow`]; floats round to nearest.
 pub fn convert(bytes: &[u8], from: DType, to: DType) -> Result<Cow<'_, [u8]>> {
     use DType::*;
-    if bytes.len() % from.size() != 0 {
+    if !bytes.len().is_multiple_of(from.size()) {
         return Err(Error::new(Kind::InvalidInput, format!("{} bytes are no whole {from} elements", bytes.len())));
     }
     let unsupported =

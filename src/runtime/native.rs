@@ -38,7 +38,7 @@ pub struct Parts<'a> {
 /// A model on a device.
 pub enum Device {
     Cpu { module: CpuModule, threads: usize },
-    Gpu(GpuSession),
+    Gpu(Box<GpuSession>),
 }
 
 impl Device {
@@ -65,7 +65,7 @@ impl Device {
                 for (i, bytes) in (0u32..).zip(parts.packs) {
                     session.upload(i, 0, bytes)?;
                 }
-                Ok(Device::Gpu(session))
+                Ok(Device::Gpu(Box::new(session)))
             }
         }
     }

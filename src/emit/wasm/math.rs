@@ -325,7 +325,7 @@ fn assemble(shared: &mut Shared, width: Width, params: &[&str], text: &str) -> R
             token(&mut InstructionSink::new(&mut code), width, t).ok_or_else(|| bad(t))?;
         }
     }
-    let result = if params.iter().any(|p| *p == "x") { of("x") } else { of("n") };
+    let result = if params.contains(&"x") { of("x") } else { of("n") };
     Ok(Function { params: params.iter().map(|p| of(p)).collect(), results: vec![result], locals, code })
 }
 
