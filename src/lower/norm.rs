@@ -152,7 +152,7 @@ fn layer_norm(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         Ok(affine(vs, e, s, scale, bias))
     })?;
     for n in 1..3 {
-        if !cx.wants(n) && !(n == 1 && cx.wants(2)) {
+        if !(cx.wants(n) || n == 1 && cx.wants(2)) {
             continue;
         }
         let (dtype, shape) = cx.output(if cx.wants(n) { n } else { 2 })?;

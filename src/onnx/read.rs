@@ -179,7 +179,7 @@ impl Reader<'_> {
         let row = ops::find(&node.op_type);
         // An operator that has not changed since is read from older opsets too.
         let unchanged = row.is_some_and(|op| op.since.iter().all(|since| *since <= opset));
-        if !OPSETS.contains(&opset) && !(unchanged && opset < *OPSETS.start()) {
+        if !(OPSETS.contains(&opset) || unchanged && opset < *OPSETS.start()) {
             let (first, last) = (OPSETS.start(), OPSETS.end());
             return Err(Error::new(
                 Kind::UnsupportedOp,

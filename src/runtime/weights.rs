@@ -36,11 +36,9 @@ pub fn pieces(plan: &Plan, target: Target, pack: u32, offset: u64, len: u64) -> 
     let end =
         offset.checked_add(len).filter(|end| *end <= size).ok_or_else(|| outside("a range ends after the end"))?;
     let gpu = plan.gpu.iter().flat_map(|g| &g.buffers).find(|b| b.role == Role::Weights(pack));
-    let mut in_pack = 0;
     let mut all = vec![];
-    for (i, w) in plan.weights.iter().enumerate().filter(|(_, w)| w.pack == pack) {
-        let part = in_pack;
-        in_pack += 1;
+    let in_pack = plan.weights.iter().enumerate().filter(|(_, w)| w.pack == pack);
+    for (part, (i, w)) in in_pack.enumerate() {
         let element = w.stored.size() as u64;
         let from = w.offset.max(offset);
         let to = w.len.saturating_mul(element).saturating_add(w.offset).min(end);

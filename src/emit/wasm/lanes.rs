@@ -66,11 +66,7 @@ impl Writer<'_> {
             }
             Node::Unary(op, a) => {
                 let ty = arena.ty(a);
-                wide(ty)
-                    || match op {
-                        UnaryOp::Sin | UnaryOp::Cos | UnaryOp::Asin | UnaryOp::Acos | UnaryOp::Atan => true,
-                        _ => false,
-                    }
+                wide(ty) || matches!(op, UnaryOp::Sin | UnaryOp::Cos | UnaryOp::Asin | UnaryOp::Acos | UnaryOp::Atan)
             }
             Node::Binary(op, a, b) => {
                 let ty = arena.ty(a);
