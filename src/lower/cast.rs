@@ -1,10 +1,10 @@
 //! Conversions between data types.
 
 use super::formula::{X, formula};
-use super::map::operand;
+use super::map::{operand, wrapped};
 use super::{Cx, Lower};
 use crate::error::Result;
-use crate::kernel::{BinaryOp, Ty, UnaryOp, ValueId};
+use crate::kernel::{Ty, UnaryOp, ValueId};
 use crate::tensor::DType;
 
 pub(super) const ROWS: &[(&str, Lower)] = &[("BitCast", bit_cast), ("Cast", cast), ("CastLike", cast)];
@@ -42,13 +42,7 @@ pub(super) fn convert<'a>(x: X<'a>, from: DType, to: DType) -> X<'a> {
     match to {
         DType::Float16 => y.unary(UnaryOp::RoundF16),
         DType::BFloat16 => y.unary(UnaryOp::RoundBf16),
-        DType::Int8 | DType::Int16 => {
-            let unused = 32 - 8 * i64::from(to.size() as u32);
-            y.binary(BinaryOp::Shl, unused).binary(BinaryOp::Shr, unused)
-        }
-        DType::Uint8 => y.binary(BinaryOp::And, 0xffi64),
-        DType::Uint16 => y.binary(BinaryOp::And, 0xffffi64),
-        _ => y,
+        _ => wrapped(y, to),
     }
 }
 

@@ -3,16 +3,32 @@
 use super::Cx;
 use super::formula::{X, formula};
 use crate::error::Result;
-use crate::kernel::{ExprId, Scalar, Ty, ValueId, Values};
+use crate::kernel::{BinaryOp, ExprId, Scalar, Ty, ValueId, Values};
 use crate::tensor::{Array, DType};
 
 /// Output 0 as a formula over all present inputs, broadcast to it.
 pub fn map(cx: &mut Cx<'_>, f: impl for<'a> FnOnce(&[X<'a>]) -> X<'a>) -> Result<Vec<ValueId>> {
+    let (dtype, _) = cx.output(0)?;
     let inputs: Vec<ValueId> = (0..cx.input_count()).filter_map(|i| cx.optional(i)).collect();
     cx.func(|vs, index| {
         let at: Vec<ExprId> = inputs.iter().map(|v| operand(vs, *v, index)).collect();
-        Ok(formula(&mut vs.arena, &at, f))
+        let y = formula(&mut vs.arena, &at, f);
+        Ok(formula(&mut vs.arena, &[y], |y| wrapped(y[0], dtype)))
     })
+}
+
+/// A result of 32-bit arithmetic wrapped to a narrow integer type, as it would come back from memory: a reader into which
+/// it is fused sees the same.
+pub fn wrapped(x: X<'_>, dtype: DType) -> X<'_> {
+    match dtype {
+        DType::Int8 | DType::Int16 => {
+            let unused = if dtype == DType::Int8 { 24i64 } else { 16 };
+            x.binary(BinaryOp::Shl, unused).binary(BinaryOp::Shr, unused)
+        }
+        DType::Uint8 => x.binary(BinaryOp::And, 0xffi64),
+        DType::Uint16 => x.binary(BinaryOp::And, 0xffffi64),
+        _ => x,
+    }
 }
 
 /// The element of `value` under broadcasting; its number, where it is a constant of one element.
