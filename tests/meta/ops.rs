@@ -68,9 +68,9 @@ fn rows(code: &source::Code) -> Vec<String> {
     for at in 0..tokens.len().saturating_sub(2) {
         let call = follows(tokens, at + 1, &["("]) && literal(at + 2).is_some();
         let name = if follows(tokens, at, &["name", ":"]) || call { literal(at + 2) } else { None };
-        found.extend(name.filter(|n| ops::find(n).is_some()));
+        // Rules after the rows name operators again, in messages.
+        found.extend(name.filter(|n| ops::find(n).is_some() && !found.contains(n)));
     }
-    found.dedup();
     found
 }
 
