@@ -1,8 +1,8 @@
 // The benchmark's driver: starts a server and Chromium, has the page measure, prints the figures as one line of JSON.
 // usage: node bench.js CONFIG.json
-import { readFile } from "node:fs/promises";
 import type { CDPSession } from "playwright-core";
 import { launch, type Browser } from "../tests/browser/lib/chromium.js";
+import { readConfig } from "../tests/browser/lib/config.js";
 import { ISOLATED, serve, type Server } from "../tests/browser/lib/server.js";
 import { writePeakModules } from "./peak.js";
 import type { Counts } from "./page/counters.js";
@@ -142,9 +142,7 @@ async function measureGroup(
 }
 
 async function main(): Promise<void> {
-  const path = process.argv[2];
-  if (path === undefined) throw new Error("usage: node bench.js CONFIG.json");
-  const config = JSON.parse(await readFile(path, "utf8")) as Config;
+  const config = await readConfig<Config>();
   await writePeakModules(config.js);
   const server = await serve({ mounts: config.mounts, headers: ISOLATED });
   const browser = await launch(config.chromium);

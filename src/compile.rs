@@ -9,10 +9,9 @@ use crate::lower::{self, Lowered};
 use crate::onnx::{self, ExternalData};
 use crate::plan::place::{self, CpuPlace, GpuPlace};
 use crate::plan::weights::{self, Packed, WeightType};
-use crate::plan::{Binding, CpuPlan, DimParam, Dispatch, GpuPlan, GpuRequires, Plan, Port};
+use crate::plan::{Binding, CpuPlan, DimParam, Dispatch, GpuPlan, GpuRequires, Plan, Port, memory};
 use crate::tensor::{Array, DType, Dim, DimRange, Sym};
 use crate::trust::digest;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 /// What to build.
@@ -99,10 +98,11 @@ fn compile_graph(graph: &Graph, dims: &[DimParam], options: &Options, mut report
     let lowered = lower::graph(graph, ranges)?;
     report.values_lowered = lowered.values.len();
 
-    let mut cpu = Target::schedule(&lowered, options.fusion, AttentionAs::Three);
+    let fused = Fused::of(lowered, options.fusion);
+    let mut cpu = Target::schedule(fused.clone(), AttentionAs::Three);
     report.values_stored = cpu.schedule.layouts.len();
     let gpu_attention = if options.fusion == Fusion::On { AttentionAs::One } else { AttentionAs::Three };
-    let mut gpu = Target::schedule(&lowered, options.fusion, gpu_attention);
+    let mut gpu = Target::schedule(fused, gpu_attention);
     let packed = weights::pack(&[(&cpu.values, &cpu.schedule), (&gpu.values, &gpu.schedule)], options.weights)?;
 
     let inputs = graph.inputs.len();
@@ -187,17 +187,33 @@ fn bind_dims(graph: &mut Graph, options: &Options, report: &mut Report) -> Resul
     Ok(dims)
 }
 
-/// A lowered model on its way to one target.
+/// A lowered model after fusion, which is the same for every target.
+#[derive(Clone)]
+struct Fused {
+    values: kernel::Values,
+    outputs: Vec<kernel::ValueId>,
+    /// What kernels write to memory.
+    stored: Vec<kernel::ValueId>,
+}
+
+impl Fused {
+    fn of(lowered: Lowered, fusion: Fusion) -> Self {
+        let Lowered { mut values, outputs } = lowered;
+        let stored = kernel::fuse(&mut values, &outputs, fusion);
+        Fused { values, outputs, stored }
+    }
+}
+
+/// A model on its way to one target.
 struct Target {
     values: kernel::Values,
     schedule: Schedule,
 }
 
 impl Target {
-    fn schedule(lowered: &Lowered, fusion: Fusion, attention: AttentionAs) -> Self {
-        let mut values = lowered.values.clone();
-        let stored = kernel::fuse(&mut values, &lowered.outputs, fusion);
-        let schedule = kernel::schedule(&mut values, &stored, &lowered.outputs, attention);
+    fn schedule(fused: Fused, attention: AttentionAs) -> Self {
+        let Fused { mut values, outputs, stored } = fused;
+        let schedule = kernel::schedule(&mut values, &stored, &outputs, attention);
         Target { values, schedule }
     }
 
@@ -275,7 +291,7 @@ impl passes::Evaluate for Folder<'_> {
     /// The outputs of a graph without inputs.
     fn evaluate(&self, graph: &Graph) -> Result<Vec<Array>> {
         let lowered = lower::graph(graph, BTreeMap::new())?;
-        let mut target = Target::schedule(&lowered, Fusion::On, AttentionAs::Three);
+        let mut target = Target::schedule(Fused::of(lowered, Fusion::On), AttentionAs::Three);
         let packed = weights::pack(&[(&target.values, &target.schedule)], WeightType::F32)?;
         let (place, code) = target.emit_wasm(&packed, 0, &[], &[Variant::Simd])?;
         let types: Vec<(DType, Vec<usize>)> = target
@@ -300,15 +316,11 @@ pub fn run_cpu(compiled: &Compiled, inputs: &[Array], engine: &dyn Engine) -> Re
     let plan = &compiled.plan;
     let shapes: Vec<&[usize]> = inputs.iter().map(Array::shape).collect();
     let bindings = plan.bind(&shapes)?;
-    let mut dims = vec![];
-    for d in &plan.dims {
-        let n = Dim::sym(&d.name).eval(&bindings)?;
-        dims.extend(i32::try_from(n).unwrap_or(i32::MAX).to_le_bytes());
-    }
+    let dims = memory::dims(plan, &bindings)?;
     let mut data: Vec<(u32, &[u8])> = vec![(plan.cpu.dims, &dims)];
     data.extend(plan.cpu.inputs.iter().copied().zip(inputs.iter().map(Array::bytes)));
-    let widened = widened_weights(plan, &compiled.packs);
-    data.extend(widened.iter().map(|(at, b)| (*at, &b[..])));
+    let placed = memory::weights(&plan.weights, &plan.cpu, &compiled.packs).collect::<Result<Vec<_>>>()?;
+    data.extend(placed.iter().map(|(at, b)| (*at, &b[..])));
     let types: Vec<(DType, Vec<usize>)> = plan
         .outputs
         .iter()
@@ -328,27 +340,6 @@ pub fn run_cpu(compiled: &Compiled, inputs: &[Array], engine: &dyn Engine) -> Re
     types.into_iter().zip(bytes).map(|((dtype, shape), b)| Array::new(dtype, shape, b)).collect()
 }
 
-/// Each weight's place in the memory of `model.wasm` and its bytes there.
-pub fn widened_weights<'a>(plan: &Plan, packs: &'a [Vec<u8>]) -> Vec<(u32, Cow<'a, [u8]>)> {
-    let mut all = vec![];
-    for (w, at) in plan.weights.iter().zip(&plan.cpu.weights) {
-        let start = w.offset as usize;
-        let file = packs.get(w.pack as usize);
-        let bytes = file.and_then(|f| f.get(start..start + w.len as usize * w.stored.size()));
-        let (Some(at), Some(bytes)) = (at, bytes) else { continue };
-        let bytes = match (w.stored, w.dtype) {
-            (DType::Float16, DType::Float32) => {
-                let wide =
-                    bytes.as_chunks::<2>().0.iter().flat_map(|c| half::f16::from_le_bytes(*c).to_f32().to_le_bytes());
-                Cow::Owned(wide.collect())
-            }
-            _ => Cow::Borrowed(bytes),
-        };
-        all.push((*at, bytes));
-    }
-    all
-}
-
 fn run_once(
     engine: &dyn Engine,
     wasm: &[u8],
@@ -356,14 +347,8 @@ fn run_once(
     packed: &Packed,
     outputs: &[(DType, Vec<usize>)],
 ) -> Result<Vec<Vec<u8>>> {
-    let mut data = vec![];
-    for (w, at) in packed.weights.iter().zip(&cpu.weights) {
-        let file = &packed.files[w.pack as usize];
-        let start = w.offset as usize;
-        if let (Some(at), Some(bytes)) = (at, file.get(start..start + w.len as usize * w.stored.size())) {
-            data.push((*at, bytes));
-        }
-    }
+    let placed = memory::weights(&packed.weights, cpu, &packed.files).collect::<Result<Vec<_>>>()?;
+    let data: Vec<(u32, &[u8])> = placed.iter().map(|(at, b)| (*at, &b[..])).collect();
     let regions: Vec<(u32, usize)> = cpu
         .outputs
         .iter()

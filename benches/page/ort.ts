@@ -26,13 +26,13 @@ function floats(tensor: Ort.Tensor | undefined): Float32Array {
   return tensor.data;
 }
 
-/** The CPU provider with this many threads. */
-export function ortWasm(threads: number): Open {
+/** A provider as most pages use it: by its name, tensors in and out of JavaScript memory. */
+function plain(bundle: string, provider: "wasm" | "webgpu", threads: number): Open {
   return async (model, inputs) => {
-    const ort = await library("ort.wasm.bundle.min.mjs", `wasm${threads}`);
+    const ort = await library(bundle, `${provider}${threads}`);
     ort.env.wasm.numThreads = threads;
     const session = await ort.InferenceSession.create(await fetchBytes(model.onnx), {
-      executionProviders: ["wasm"],
+      executionProviders: [provider],
       graphOptimizationLevel: "all",
       freeDimensionOverrides: model.dims,
     });
@@ -44,21 +44,10 @@ export function ortWasm(threads: number): Open {
   };
 }
 
-/** The WebGPU provider as most pages use it: tensors in and out of JavaScript memory. */
-export const ortWebgpu: Open = async (model, inputs) => {
-  const ort = await library("ort.webgpu.bundle.min.mjs", "webgpu");
-  ort.env.wasm.numThreads = 1;
-  const session = await ort.InferenceSession.create(await fetchBytes(model.onnx), {
-    executionProviders: ["webgpu"],
-    graphOptimizationLevel: "all",
-    freeDimensionOverrides: model.dims,
-  });
-  const feeds = cpuTensors(ort, inputs);
-  return {
-    run: async () => floats((await session.run(feeds, [model.output]))[model.output]),
-    dispose: () => session.release(),
-  };
-};
+/** The CPU provider with this many threads. */
+export const ortWasm = (threads: number): Open => plain("ort.wasm.bundle.min.mjs", "wasm", threads);
+
+export const ortWebgpu: Open = plain("ort.webgpu.bundle.min.mjs", "webgpu", 1);
 
 /**
  * The WebGPU provider with graph capture, which wants the provider as an object and inputs and outputs in buffers of the

@@ -72,10 +72,7 @@ impl Arena {
                 UnaryOp::IsNan | UnaryOp::IsInf => Ty::Bool,
                 _ => self.ty(*a),
             },
-            Node::Binary(op, a, _) if op.is_comparison() => {
-                let _ = a;
-                Ty::Bool
-            }
+            Node::Binary(op, ..) if op.is_comparison() => Ty::Bool,
             Node::Binary(_, a, _) => self.ty(*a),
             Node::Select { then, .. } => self.ty(*then),
             Node::Fold { op: super::FoldOp::ArgMax { .. } | super::FoldOp::ArgMin { .. }, .. } => Ty::I32,

@@ -29,14 +29,12 @@ pub(crate) fn run(values: &Values, s: &Schedule, inputs: &[Array], dims: &Bindin
         }
     }
     let types = written.iter().map(|(_, d, shape)| (*d, shape.clone())).collect();
-    let ids = flat.program(types, |vs, ids| {
+    flat.program(types, |vs, ids| {
         at.extend(written.iter().map(|w| w.0).zip(ids.iter().copied()));
         let body = s.kernels.iter().map(|k| statements(vs, k, &at)).collect::<Vec<_>>().concat();
         Ok((vec![], body))
     })?;
-    let first = ids.first().map_or(0, |v| v.0 as usize);
     let all = evaluate(&flat, &[inputs.to_vec(), arrays].concat(), dims)?;
-    let _ = first;
     s.outputs
         .iter()
         .map(|v| {

@@ -48,8 +48,8 @@ impl Kernel {
         all
     }
 
-    /// The values it reads, each once, in the order in which its expressions name them.
-    pub fn reads(&self, values: &Values) -> Vec<ValueId> {
+    /// The expressions it evaluates, in order.
+    pub fn expressions(&self) -> Vec<ExprId> {
         fn walk(stmts: &[Stmt], all: &mut Vec<ExprId>) {
             for s in stmts {
                 match s {
@@ -68,14 +68,19 @@ impl Kernel {
                 }
             }
         }
-        let mut exprs: Vec<ExprId> = self.stores.iter().flat_map(|s| [s.to, s.index]).collect();
+        let mut all: Vec<ExprId> = self.stores.iter().flat_map(|s| [s.to, s.index]).collect();
         match &self.form {
-            Form::Program(stmts) => walk(stmts, &mut exprs),
-            Form::Attention(a) => exprs.extend([a.score, a.value]),
+            Form::Program(stmts) => walk(stmts, &mut all),
+            Form::Attention(a) => all.extend([a.score, a.value]),
             Form::Loops | Form::Contract(_) => {}
         }
+        all
+    }
+
+    /// The values it reads, each once, in the order in which its expressions name them.
+    pub fn reads(&self, values: &Values) -> Vec<ValueId> {
         let mut all = vec![];
-        for e in exprs {
+        for e in self.expressions() {
             values.arena.visit(e, &mut |_, n| {
                 if let super::Node::Load { value, .. } = n
                     && !all.contains(value)

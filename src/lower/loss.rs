@@ -107,92 +107,37 @@ mod tests {
 
     #[test]
     fn losses() {
-        near(
-            "likelihood, none",
-            "NegativeLogLikelihoodLoss",
-            &[("reduction", Str("none".into())), ("ignore_index", Int(1))],
+        let labels = || In::Data(i64s(&[2, 2], &[0.0, 2.0, 2.0, 1.0]));
+        let log_prob = f32s(
+            &[2, 3, 2],
             &[
-                In::Data(ramp(&[2, 3, 2], 7, 1.0)),
-                In::Data(i64s(&[2, 2], &[0.0, 2.0, 2.0, 1.0])),
-                In::Data(f32s(&[3], &[1.0, 0.5, 2.0])),
+                -3.24131, -1.71628, -1.74131, -0.216277, -0.241311, -4.21628, -0.0956744, -1.71628, -4.09567,
+                -0.216277, -2.59567, -4.21628,
             ],
-            &[f32s(&[2, 2], &[5.0, 6.0, 2.0, 0.0])],
-            TOLERANCE,
         );
-        near(
-            "cross entropy, none",
-            "SoftmaxCrossEntropyLoss",
-            &[("reduction", Str("none".into()))],
-            &[In::Data(ramp(&[2, 3, 2], 7, 0.5)), In::Data(i64s(&[2, 2], &[0.0, 2.0, 2.0, 1.0]))],
-            &[
-                f32s(&[2, 2], &[3.24131, 4.21628, 2.59567, 0.216277]),
-                f32s(
-                    &[2, 3, 2],
-                    &[
-                        -3.24131, -1.71628, -1.74131, -0.216277, -0.241311, -4.21628, -0.0956744, -1.71628, -4.09567,
-                        -0.216277, -2.59567, -4.21628,
-                    ],
-                ),
-            ],
-            TOLERANCE,
-        );
-        near(
-            "likelihood, mean",
-            "NegativeLogLikelihoodLoss",
-            &[("reduction", Str("mean".into())), ("ignore_index", Int(1))],
-            &[
-                In::Data(ramp(&[2, 3, 2], 7, 1.0)),
-                In::Data(i64s(&[2, 2], &[0.0, 2.0, 2.0, 1.0])),
-                In::Data(f32s(&[3], &[1.0, 0.5, 2.0])),
-            ],
-            &[f32s(&[], &[2.6])],
-            TOLERANCE,
-        );
-        near(
-            "cross entropy, mean",
-            "SoftmaxCrossEntropyLoss",
-            &[("reduction", Str("mean".into()))],
-            &[In::Data(ramp(&[2, 3, 2], 7, 0.5)), In::Data(i64s(&[2, 2], &[0.0, 2.0, 2.0, 1.0]))],
-            &[
-                f32s(&[], &[2.56738]),
-                f32s(
-                    &[2, 3, 2],
-                    &[
-                        -3.24131, -1.71628, -1.74131, -0.216277, -0.241311, -4.21628, -0.0956744, -1.71628, -4.09567,
-                        -0.216277, -2.59567, -4.21628,
-                    ],
-                ),
-            ],
-            TOLERANCE,
-        );
-        near(
-            "likelihood, sum",
-            "NegativeLogLikelihoodLoss",
-            &[("reduction", Str("sum".into())), ("ignore_index", Int(1))],
-            &[
-                In::Data(ramp(&[2, 3, 2], 7, 1.0)),
-                In::Data(i64s(&[2, 2], &[0.0, 2.0, 2.0, 1.0])),
-                In::Data(f32s(&[3], &[1.0, 0.5, 2.0])),
-            ],
-            &[f32s(&[], &[13.0])],
-            TOLERANCE,
-        );
-        near(
-            "cross entropy, sum",
-            "SoftmaxCrossEntropyLoss",
-            &[("reduction", Str("sum".into()))],
-            &[In::Data(ramp(&[2, 3, 2], 7, 0.5)), In::Data(i64s(&[2, 2], &[0.0, 2.0, 2.0, 1.0]))],
-            &[
-                f32s(&[], &[10.2695]),
-                f32s(
-                    &[2, 3, 2],
-                    &[
-                        -3.24131, -1.71628, -1.74131, -0.216277, -0.241311, -4.21628, -0.0956744, -1.71628, -4.09567,
-                        -0.216277, -2.59567, -4.21628,
-                    ],
-                ),
-            ],
-            TOLERANCE,
-        );
+        // The reduction; the likelihood's loss, weighted and with label 1 ignored; the cross entropy's.
+        let cases = [
+            ("none", f32s(&[2, 2], &[5.0, 6.0, 2.0, 0.0]), f32s(&[2, 2], &[3.24131, 4.21628, 2.59567, 0.216277])),
+            ("mean", f32s(&[], &[2.6]), f32s(&[], &[2.56738])),
+            ("sum", f32s(&[], &[13.0]), f32s(&[], &[10.2695])),
+        ];
+        for (reduction, likelihood, entropy) in cases {
+            near(
+                &format!("likelihood, {reduction}"),
+                "NegativeLogLikelihoodLoss",
+                &[("reduction", Str(reduction.into())), ("ignore_index", Int(1))],
+                &[In::Data(ramp(&[2, 3, 2], 7, 1.0)), labels(), In::Data(f32s(&[3], &[1.0, 0.5, 2.0]))],
+                &[likelihood],
+                TOLERANCE,
+            );
+            near(
+                &format!("cross entropy, {reduction}"),
+                "SoftmaxCrossEntropyLoss",
+                &[("reduction", Str(reduction.into()))],
+                &[In::Data(ramp(&[2, 3, 2], 7, 0.5)), labels()],
+                &[entropy, log_prob.clone()],
+                TOLERANCE,
+            );
+        }
     }
 }

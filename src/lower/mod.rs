@@ -75,14 +75,14 @@ const FAMILIES: &[&[(&str, Lower)]] = &[
     quantize::ROWS,
 ];
 
-/// The lowering of the operator of that name.
-pub fn find(op: &str) -> Option<Lower> {
-    FAMILIES.iter().flat_map(|rows| rows.iter()).find(|(name, _)| *name == op).map(|(_, lower)| *lower)
+/// The operators that have a lowering, with it.
+pub fn table() -> impl Iterator<Item = (&'static str, Lower)> {
+    FAMILIES.iter().flat_map(|rows| rows.iter().copied())
 }
 
-/// The operators that have a lowering.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    FAMILIES.iter().flat_map(|rows| rows.iter()).map(|(name, _)| *name)
+/// The lowering of the operator of that name.
+pub fn find(op: &str) -> Option<Lower> {
+    table().find(|(name, _)| *name == op).map(|(_, lower)| lower)
 }
 
 impl Cx<'_> {

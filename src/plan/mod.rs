@@ -1,12 +1,14 @@
 //! The plan: everything the runtime needs to know of a model, decided at build time. Its file format and the one parser
 //! of it.
 
+pub mod convert;
 pub mod digest;
 mod file;
 pub mod golden;
 #[cfg(feature = "compiler")]
 pub mod liveness;
 pub mod manifest;
+pub mod memory;
 #[cfg(feature = "compiler")]
 pub mod place;
 pub mod version;

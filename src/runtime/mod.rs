@@ -1,7 +1,6 @@
 //! Running a compiled model: how weights reach a device, what a model's signature looks like from outside, and the
 //! devices themselves. Uses plan, tensor, trust and error only.
 
-pub mod convert;
 #[cfg(all(feature = "cli", not(target_arch = "wasm32")))]
 pub mod cpu;
 #[cfg(any(feature = "cli", all(feature = "web", target_arch = "wasm32")))]

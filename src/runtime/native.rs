@@ -1,11 +1,10 @@
 //! The native devices: `model.wasm` under wasmtime, WGSL through wgpu.
 
-use super::convert::convert;
 use super::cpu::CpuModule;
 use super::gpu::{Choice, Feed, Gpu, GpuSession};
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Plan, resolve};
-use crate::tensor::{Array, Dim};
+use crate::plan::{Plan, memory, resolve};
+use crate::tensor::Array;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,15 +46,9 @@ impl Device {
         match name {
             DeviceName::Cpu => {
                 let mut module = CpuModule::new(parts.wasm, parts.plan.cpu.memory, threads)?;
-                for (w, at) in parts.plan.weights.iter().zip(&parts.plan.cpu.weights) {
-                    let Some(at) = at else { continue };
-                    let start = usize::try_from(w.offset).unwrap_or(usize::MAX);
-                    let len = usize::try_from(w.len).unwrap_or(usize::MAX).saturating_mul(w.stored.size());
-                    let file = parts.packs.get(w.pack as usize);
-                    let bytes = file.and_then(|f| f.get(start..start.checked_add(len)?)).ok_or_else(|| {
-                        Error::new(Kind::InvalidPackage, "a weight lies outside its pack").at(&w.name)
-                    })?;
-                    module.write(*at, &convert(bytes, w.stored, w.dtype)?)?;
+                for placed in memory::weights(&parts.plan.weights, &parts.plan.cpu, parts.packs) {
+                    let (at, bytes) = placed?;
+                    module.write(at, &bytes)?;
                 }
                 Ok(Device::Cpu { module, threads })
             }
@@ -105,12 +98,7 @@ impl Device {
             }
             Device::Cpu { module, .. } => {
                 let start = Instant::now();
-                let mut dims = vec![];
-                for d in &plan.dims {
-                    let n = Dim::sym(&d.name).eval(&bindings)?;
-                    dims.extend(i32::try_from(n).unwrap_or(i32::MAX).to_le_bytes());
-                }
-                module.write(plan.cpu.dims, &dims)?;
+                module.write(plan.cpu.dims, &memory::dims(plan, &bindings)?)?;
                 for (at, array) in plan.cpu.inputs.iter().zip(inputs) {
                     module.write(*at, array.bytes())?;
                 }

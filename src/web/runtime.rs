@@ -2,10 +2,10 @@
 
 use super::{Result, from_js, throw, to_js};
 use crate::error::{Error, Kind};
+use crate::plan::convert::convert;
 use crate::plan::golden::Golden;
 use crate::plan::manifest::Manifest;
 use crate::plan::{Plan, parse, resolve};
-use crate::runtime::convert::convert;
 use crate::runtime::signature::Signature;
 use crate::runtime::weights::{Target, pieces};
 use crate::tensor::{Array, DType};

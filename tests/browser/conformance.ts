@@ -1,9 +1,9 @@
 // Runs ONNX's node tests, compiled to packages before, on WebGPU in one page. Prints a line of JSON for each case.
 // usage: node conformance.js CONFIG.json
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Page } from "playwright-core";
 import { launch, type WatchedPage } from "./lib/chromium.js";
+import { readConfig } from "./lib/config.js";
 import { serve } from "./lib/server.js";
 
 interface Config {
@@ -33,9 +33,7 @@ async function open(page: Page, origin: string): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  const path = process.argv[2];
-  if (path === undefined) throw new Error("usage: node conformance.js CONFIG.json");
-  const config = JSON.parse(await readFile(path, "utf8")) as Config;
+  const config = await readConfig<Config>();
   const server = await serve({
     mounts: {
       "/page": join(config.root, "tests/browser/page"),

@@ -1,9 +1,9 @@
 // The check of the demo: Chromium loads the published classifier from the server, and classifies a photo on each device.
 // Prints a line of JSON for each device.
 // usage: node demo.js CONFIG.json
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { launch } from "./lib/chromium.js";
+import { readConfig } from "./lib/config.js";
 import { ISOLATED, serve } from "./lib/server.js";
 
 interface Config {
@@ -21,9 +21,7 @@ interface Config {
 const TOP = 5;
 
 async function main(): Promise<void> {
-  const path = process.argv[2];
-  if (path === undefined) throw new Error("usage: node demo.js CONFIG.json");
-  const config = JSON.parse(await readFile(path, "utf8")) as Config;
+  const config = await readConfig<Config>();
   const server = await serve({
     mounts: {
       "/page": join(config.root, "tests/browser/page"),

@@ -6,6 +6,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import { clientTests } from "./client.js";
 import { launch, type Browser } from "./lib/chromium.js";
+import { readConfig } from "./lib/config.js";
 import { parseNpy } from "./lib/npy.js";
 import { ISOLATED, serve, type Server } from "./lib/server.js";
 import type { Task } from "./page/task.js";
@@ -236,9 +237,7 @@ async function answerFault(file: string, kind: string, request: IncomingMessage,
 }
 
 async function main(): Promise<void> {
-  const path = process.argv[2];
-  if (path === undefined) throw new Error("usage: node suite.js CONFIG.json");
-  const config = JSON.parse(await readFile(path, "utf8")) as Config;
+  const config = await readConfig<Config>();
   const classifier = config.packages["efficientnet-lite0"];
   if (classifier === undefined) throw new Error("the suite needs the package of efficientnet-lite0");
   const server = await serve({

@@ -2,32 +2,9 @@
 
 use super::writer::{FrameKind, Writer, internal, val};
 use crate::error::Result;
-use crate::kernel::{ExprId, Kernel, Stmt, Ty, Var};
+use crate::kernel::{Kernel, Stmt, Ty, Var};
 use std::collections::HashMap;
 use wasm_encoder::{BlockType, ValType};
-
-/// Every expression of the statements.
-fn expressions(body: &[Stmt], out: &mut Vec<ExprId>) {
-    for s in body {
-        match s {
-            Stmt::Set { to, .. } => out.push(*to),
-            Stmt::Store { index, to, .. } => {
-                out.extend(index);
-                out.push(*to);
-            }
-            Stmt::For { body, .. } => expressions(body, out),
-            Stmt::While { condition, body } => {
-                out.push(*condition);
-                expressions(body, out);
-            }
-            Stmt::If { condition, then, otherwise } => {
-                out.push(*condition);
-                expressions(then, out);
-                expressions(otherwise, out);
-            }
-        }
-    }
-}
 
 fn variables(body: &[Stmt], out: &mut HashMap<Var, Ty>) {
     for s in body {
@@ -48,9 +25,7 @@ fn variables(body: &[Stmt], out: &mut HashMap<Var, Ty>) {
 impl Writer<'_> {
     /// Writes the loops over the parallel axes and the statements in them.
     pub(super) fn program(&mut self, kernel: &Kernel, body: &[Stmt]) -> Result<()> {
-        let mut all = vec![];
-        expressions(body, &mut all);
-        self.count_uses(all);
+        self.count_uses(kernel.expressions());
         self.mutated = kernel.writes().into_iter().collect();
         let mut vars = HashMap::new();
         variables(body, &mut vars);

@@ -3,8 +3,8 @@
 
 use super::{Shader, emit_candidates};
 use crate::kernel::{AttentionAs, Def, Fusion, Layout, ValueId, Values, fuse, reference, schedule};
+use crate::plan::convert::convert;
 use crate::plan::gpu_dtype;
-use crate::runtime::convert::convert;
 use crate::tensor::{Array, Bindings, DType, Sym};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};

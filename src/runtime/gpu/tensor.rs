@@ -5,8 +5,8 @@ use super::platform;
 use super::session::GpuTensor;
 use super::signal::Signal;
 use crate::error::{Error, Kind, Result};
+use crate::plan::convert::convert;
 use crate::plan::gpu_dtype;
-use crate::runtime::convert::convert;
 use crate::tensor::Array;
 
 impl GpuTensor {
