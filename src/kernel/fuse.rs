@@ -25,6 +25,9 @@ const REPEATED: u32 = 12;
 /// A kernel with fewer independent rows than this leaves a GPU idle, so a large map does not take in a fold over them.
 const FEW_ROWS: i64 = 64;
 const LARGE: i64 = 16384;
+/// Values that a kernel may read once something was inlined into it. WebGPU grants every adapter 8 storage buffers a
+/// shader stage: these, what the kernel writes, and the overflow flag.
+pub const MOST_READS: usize = 6;
 
 /// Decides what is stored. Returns the stored values in order of definition; their functions then load only stored
 /// values. Values that nothing needs are not among them.
@@ -184,6 +187,12 @@ fn may_inline(values: &Values, v: ValueId, f: &Func, readers: &BTreeSet<ValueId>
         let Def::Func(reader) = &values.get(*r).def else { return false };
         let uses = occurrences(values, reader.expr, v);
         if !operand_stays(values, v, f, reader) {
+            return false;
+        }
+        let mut read = loads(values, reader.expr);
+        read.remove(&v);
+        read.extend(loads(values, f.expr));
+        if read.len() > MOST_READS {
             return false;
         }
         if view {

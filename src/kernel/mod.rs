@@ -21,7 +21,7 @@ mod views;
 
 pub use arena::{Affine, Arena};
 pub use expr::{Axis, BinaryOp, ExprId, FoldOp, Node, Scalar, Ty, UnaryOp};
-pub use fuse::{Fusion, fuse};
+pub use fuse::{Fusion, MOST_READS, fuse};
 pub use layout::Layout;
 pub use program::{Program, Stmt, Var};
 pub use schedule::{AttentionAs, Schedule, schedule};

@@ -1,10 +1,10 @@
 //! Elementwise operators of several tensors. Integers wrap at their width when they are stored.
 
 use super::formula::X;
-use super::map::{map, operand, single};
+use super::map::{map, map_of, operand, single};
 use super::{Cx, Lower};
 use crate::error::{Error, Kind, Result};
-use crate::kernel::{BinaryOp, ExprId, Scalar, Ty, UnaryOp, ValueId};
+use crate::kernel::{BinaryOp, ExprId, MOST_READS, Scalar, Ty, UnaryOp, ValueId};
 
 pub(super) const ROWS: &[(&str, Lower)] = &[
     ("Add", |cx| op(cx, BinaryOp::Add)),
@@ -21,7 +21,7 @@ pub(super) const ROWS: &[(&str, Lower)] = &[
     ("Less", |cx| op(cx, BinaryOp::Lt)),
     ("LessOrEqual", |cx| op(cx, BinaryOp::Le)),
     ("Max", |cx| op(cx, BinaryOp::Max)),
-    ("Mean", |cx| map(cx, |x| all(x, BinaryOp::Add) / i64::try_from(x.len()).unwrap_or(i64::MAX))),
+    ("Mean", mean),
     ("Min", |cx| op(cx, BinaryOp::Min)),
     ("Mod", |cx| {
         let fmod = cx.attrs().flag("fmod")?;
@@ -38,11 +38,25 @@ pub(super) const ROWS: &[(&str, Lower)] = &[
 
 /// The inputs combined from left to right.
 fn op(cx: &mut Cx<'_>, op: BinaryOp) -> Result<Vec<ValueId>> {
-    map(cx, |x| all(x, op))
+    let inputs = (0..cx.input_count()).map(|n| cx.input(n)).collect::<Result<Vec<_>>>()?;
+    // No kernel reads more values than WebGPU can bind: of many inputs, the first ones are combined on their own.
+    let (mut sum, mut rest) = (None, &inputs[..]);
+    loop {
+        let (some, others) = rest.split_at(rest.len().min(MOST_READS - usize::from(sum.is_some())));
+        let group: Vec<ValueId> = sum.into_iter().chain(some.iter().copied()).collect();
+        let combined = map_of(cx, &group, |x| x[1..].iter().fold(x[0], |a, b| a.binary(op, *b)))?;
+        if others.is_empty() {
+            return Ok(vec![combined]);
+        }
+        (sum, rest) = (Some(combined), others);
+    }
 }
 
-fn all<'a>(x: &[X<'a>], op: BinaryOp) -> X<'a> {
-    x[1..].iter().fold(x[0], |a, b| a.binary(op, *b))
+/// The sum of the inputs divided by how many there are.
+fn mean(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
+    let sum = op(cx, BinaryOp::Add)?;
+    let n = i64::try_from(cx.input_count()).unwrap_or(i64::MAX);
+    Ok(vec![map_of(cx, &sum, |x| x[0] / n)?])
 }
 
 /// A shift by the width of the computing type or more gives 0 on every target.
@@ -146,6 +160,9 @@ mod tests {
         check("Mod", &[("fmod", AttrValue::Int(1))], &[a.clone(), b.clone()], four(&[1.0, 1.0, -1.5, -1.5]));
         check("Max", &[], &[a.clone(), b.clone(), f32s(&[], &[0.0])], four(&[2.0, 1.0, 2.0, 0.0]));
         check("Mean", &[], &[a, b], four(&[1.5, -0.5, -2.75, -4.75]));
+        let many: Vec<Array> = (0..14).map(|n| f32s(&[1], &[f64::from(n)])).collect();
+        check("Sum", &[], &many, f32s(&[1], &[91.0]));
+        check("Mean", &[], &many, f32s(&[1], &[6.5]));
         check("Pow", &[], &[f32s(&[2], &[3.0, -2.0]), array(DType::Int64, &[], &[3.0])], f32s(&[2], &[27.0, -8.0]));
         check("Pow", &[], &[f32s(&[2], &[4.0, 9.0]), f32s(&[1], &[0.5])], f32s(&[2], &[2.0, 3.0]));
     }

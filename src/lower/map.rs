@@ -8,9 +8,14 @@ use crate::tensor::{Array, DType};
 
 /// Output 0 as a formula over all present inputs, broadcast to it.
 pub fn map(cx: &mut Cx<'_>, f: impl for<'a> FnOnce(&[X<'a>]) -> X<'a>) -> Result<Vec<ValueId>> {
-    let (dtype, _) = cx.output(0)?;
     let inputs: Vec<ValueId> = (0..cx.input_count()).filter_map(|i| cx.optional(i)).collect();
-    cx.func(|vs, index| {
+    Ok(vec![map_of(cx, &inputs, f)?])
+}
+
+/// A value like output 0 as a formula over these values, broadcast to it.
+pub fn map_of(cx: &mut Cx<'_>, inputs: &[ValueId], f: impl for<'a> FnOnce(&[X<'a>]) -> X<'a>) -> Result<ValueId> {
+    let (dtype, shape) = cx.output(0)?;
+    cx.values.func(dtype, shape, |vs, index| {
         let at: Vec<ExprId> = inputs.iter().map(|v| operand(vs, *v, index)).collect();
         let y = formula(&mut vs.arena, &at, f);
         Ok(formula(&mut vs.arena, &[y], |y| wrapped(y[0], dtype)))

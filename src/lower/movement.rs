@@ -6,8 +6,8 @@ use super::{Cx, Lower};
 use crate::error::Result;
 use crate::graph::ops::movement::{cuts, pads};
 use crate::graph::ops::rules::axis;
-use crate::kernel::{BinaryOp, ExprId, Scalar, Ty, ValueId, Values};
-use crate::tensor::Dim;
+use crate::kernel::{BinaryOp, ExprId, MOST_READS, Scalar, Ty, ValueId, Values};
+use crate::tensor::{DType, Dim};
 
 pub(super) const ROWS: &[(&str, Lower)] = &[
     ("Concat", concat),
@@ -24,13 +24,25 @@ pub(super) const ROWS: &[(&str, Lower)] = &[
 fn concat(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let inputs = (0..cx.input_count()).map(|n| cx.input(n)).collect::<Result<Vec<_>>>()?;
     let at = axis(cx.attrs().int("axis")?, cx.shape(0)?.len())?;
-    let inputs: Vec<ValueId> = inputs.into_iter().filter(|v| !cx.values.shape(*v)[at].is(0)).collect();
-    let (dtype, _) = cx.output(0)?;
-    cx.func(|vs, i| {
-        let mut ends = vec![Dim::from(0)];
-        for v in &inputs {
-            ends.push(ends[ends.len() - 1].add(&vs.shape(*v)[at]));
-        }
+    let mut inputs: Vec<ValueId> = inputs.into_iter().filter(|v| !cx.values.shape(*v)[at].is(0)).collect();
+    let (dtype, shape) = cx.output(0)?;
+    // No kernel reads more values than WebGPU can bind: groups are joined first, then joined.
+    while inputs.len() > MOST_READS {
+        let groups = inputs.chunks(MOST_READS).map(<[ValueId]>::to_vec).collect::<Vec<_>>();
+        inputs = groups.into_iter().map(|g| join(cx.values, dtype, at, &g, &shape)).collect::<Result<_>>()?;
+    }
+    Ok(vec![join(cx.values, dtype, at, &inputs, &shape)?])
+}
+
+/// The inputs one after the other along an axis; 0 everywhere where there are none.
+fn join(vs: &mut Values, dtype: DType, at: usize, inputs: &[ValueId], shape: &[Dim]) -> Result<ValueId> {
+    let mut shape = shape.to_vec();
+    let mut ends = vec![Dim::from(0)];
+    for v in inputs {
+        ends.push(ends[ends.len() - 1].add(&vs.shape(*v)[at]));
+    }
+    shape[at] = ends[inputs.len()].clone();
+    vs.func(dtype, shape, |vs, i| {
         let mut all = None;
         for (n, v) in inputs.iter().enumerate().rev() {
             let mut index = i.to_vec();
@@ -257,6 +269,8 @@ mod tests {
         let both = [In::Symbolic(a, &["", "s"]), In::Symbolic(b, &["", "t"])];
         let joined = f32s(&[2, 3], &[0.0, 2.0, 3.0, 1.0, 4.0, 5.0]);
         exact("along a symbolic axis", "Concat", &[("axis", Int(-1))], &both, &[joined]);
+        let many: Vec<In> = count(9).iter().map(|n| In::Data(f32s(&[1], &[*n]))).collect();
+        exact("more than a kernel may read", "Concat", &[("axis", Int(0))], &many, &[f32s(&[9], &count(9))]);
         let x = f32s(&[5], &count(5));
         let parts = [f32s(&[2], &[0.0, 1.0]), f32s(&[2], &[2.0, 3.0]), f32s(&[1], &[4.0])];
         exact("last part smaller", "Split", &[("num_outputs", Int(3))], &[In::Data(x.clone())], &parts);
