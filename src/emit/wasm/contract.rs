@@ -19,8 +19,10 @@ const VECTORS: usize = 2;
 const COLUMNS: i32 = 8;
 /// The shortest run of the innermost fold axis that is not given up for a longer one.
 const RUN: i64 = 8;
-/// Rows of a tile: 8 accumulators, two vectors of the right operand, one of the left, and what the epilogue keeps across
-/// the tiles (a bias) stay in the 16 registers of x86-64. Tiles of 5 and 6 rows were a third slower.
+/// Rows of a tile with fused multiply-add: 12 accumulators, two vectors of the right operand and one of the left are what
+/// x86-64 has registers for; 8 accumulators are a sixth slower, as each addition waits for the one before it.
+const ROWS_FUSED: usize = 6;
+/// Rows of a tile otherwise: a product takes a register of its own, and addition is not the limit.
 const ROWS: usize = 4;
 
 /// The parts of a contraction.
@@ -162,6 +164,11 @@ impl Writer<'_> {
         })
     }
 
+    /// Rows of the highest tile.
+    fn most_rows(&self) -> usize {
+        if self.relaxed { ROWS_FUSED } else { ROWS }
+    }
+
     /// The axis that threads share: an outer one with enough indices, else panels if there are many, else rows if there are
     /// more of them.
     fn split_of(&self, batch: &[Axis], outer: &[Axis], p: &Parts<'_>, rows: &Dim) -> Option<Axis> {
@@ -172,7 +179,7 @@ impl Writer<'_> {
         let long = batch.iter().chain(outer).find(|a| least(arena.extent(**a)) >= 12);
         Some(match long {
             Some(a) => *a,
-            None if panels < 12 && least(rows) / ROWS as i64 > panels => p.row,
+            None if panels < 12 && least(rows) / self.most_rows() as i64 > panels => p.row,
             None => p.n,
         })
     }
@@ -207,7 +214,7 @@ impl Writer<'_> {
 
     /// Covers the rows with tiles; threads may share them.
     fn tiles(&mut self, p: &Parts<'_>, rows: &Dim, shared: bool) -> Result<()> {
-        let most = ROWS;
+        let most = self.most_rows();
         if p.row == p.n {
             return self.tile(p, 1);
         }
