@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::{process, progress, stamps, wasm};
 
@@ -15,10 +15,14 @@ struct Module {
 const MODULES: [Module; 2] =
     [Module { name: "runtime", feature: "web" }, Module { name: "compiler", feature: "compiler-web" }];
 
-/// Everything; returns the path of the program.
+/// Everything; returns the path of the program. The native build and that of the wasm modules run beside each other: the
+/// last steps of each, the linker's optimizations above all, use one core only.
 pub(crate) fn run() -> Result<PathBuf> {
-    let nearside = native("nearside", "nearside")?;
-    package()?;
+    let nearside = std::thread::scope(|scope| {
+        let nearside = scope.spawn(|| native("nearside", "nearside"));
+        package()?;
+        nearside.join().map_err(|_| anyhow!("the native build crashed"))?
+    })?;
     page()?;
     Ok(nearside)
 }

@@ -1,12 +1,16 @@
 //! Spinners and bars on standard error. Standard output carries results only.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// All bars on the screen: builds run beside each other.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// A spinner that says what is being done; finish it with [`done`].
 pub(crate) fn spinner(message: impl Into<String>) -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
+    let bar = BARS.add(ProgressBar::new_spinner());
     if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix} {wide_msg:.dim} {elapsed:.dim}") {
         bar.set_style(style);
     }
@@ -17,7 +21,7 @@ pub(crate) fn spinner(message: impl Into<String>) -> ProgressBar {
 
 /// A bar over `total` steps.
 pub(crate) fn bar(message: impl Into<String>, total: u64) -> ProgressBar {
-    let bar = ProgressBar::new(total);
+    let bar = BARS.add(ProgressBar::new(total));
     let template = "{prefix} {bar:30.cyan/dim} {pos}/{len} {wide_msg:.dim} {elapsed:.dim}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("━━─"));
@@ -31,5 +35,5 @@ pub(crate) fn done(bar: &ProgressBar) {
     let seconds = bar.elapsed().as_secs_f64();
     let line = format!("✓ {} ({seconds:.1} s)", bar.prefix());
     bar.finish_and_clear();
-    eprintln!("{line}");
+    BARS.suspend(|| eprintln!("{line}"));
 }
