@@ -6,10 +6,13 @@ import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { type BuildOptions, type Built, type External, build, inspect } from "./compiler.js";
 import { type ErrorCode, NearsideError, toError } from "./errors.js";
+import { readNpz } from "./npz.js";
+import type { Tensor } from "./tensor.js";
 
 const USAGE = `Compiles ONNX models to WebAssembly and WGSL.
 
-Usage: nearside build MODEL.onnx -o DIR [--name N] [--version V] [--dim NAME=MIN..MAX]… [--weights f32|f16] [--unfused]
+Usage: nearside build MODEL.onnx -o DIR [--name N] [--version V] [--dim NAME=MIN..MAX]… [--weights f32|f16]
+                      [--golden IN.npz] [--unfused]
        nearside inspect MODEL.onnx|DIR
 
 Options:
@@ -19,6 +22,7 @@ Options:
       --dim NAME=MIN..MAX
                       Bounds of a symbolic dimension; those not named are fixed at 1
       --weights T     How float32 weights are stored and downloaded: f32 or f16 [default: f32]
+      --golden IN.npz Inputs whose outputs every device must reproduce before it is trusted [default: made up]
       --unfused       Compile every operator by itself
       --json          Print the result, or the error, as one line of JSON
   -h, --help          Print this
@@ -48,6 +52,7 @@ const OPTIONS = {
   version: { type: "string", default: "1.0.0" },
   dim: { type: "string", multiple: true, default: [] as string[] },
   weights: { type: "string", default: "f32" },
+  golden: { type: "string" },
   unfused: { type: "boolean", default: false },
   json: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
@@ -76,6 +81,17 @@ async function read(path: string): Promise<Uint8Array> {
   } catch (cause) {
     const missing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
     throw new NearsideError(missing ? "not-found" : "io", missing ? "there is no such file" : toError(cause).what, { place: path });
+  }
+}
+
+/** The tensors of a .npz file. */
+async function readGolden(path: string): Promise<Record<string, Tensor>> {
+  const bytes = await read(path);
+  try {
+    return readNpz(bytes);
+  } catch (thrown) {
+    const { code, what, place, help } = toError(thrown);
+    throw new NearsideError(code, what, { place: place === undefined ? path : `${path}: ${place}`, help });
   }
 }
 
@@ -142,7 +158,9 @@ async function main(args: string[]): Promise<Result> {
   await checkFolder(values.output);
   const model = await read(path);
   const dims = Object.fromEntries(values.dim.map(parseDim));
-  const options: BuildOptions = { name, version: values.version, dims, weights, fused: !values.unfused, external: beside(dirname(path)) };
+  const external = beside(dirname(path));
+  const golden = values.golden === undefined ? {} : { golden: await readGolden(values.golden) };
+  const options: BuildOptions = { name, version: values.version, dims, weights, fused: !values.unfused, external, ...golden };
   const built = await build(model, options);
   await write(values.output, built);
   const { summary } = built;

@@ -1,6 +1,8 @@
 // The compiler in WebAssembly: an ONNX file to the files of a package. It blocks its thread: call it in a worker.
 import { type ErrorCode, NearsideError, toError } from "./errors.js";
+import type { PlainTensor } from "./runtime.js";
 import { files } from "./source.js";
+import type { Tensor } from "./tensor.js";
 import initWasm, * as wasm from "./wasm/compiler.js";
 
 export { type ErrorCode, NearsideError };
@@ -17,6 +19,8 @@ export interface BuildOptions {
   readonly weights?: "f32" | "f16";
   /** Whether operators are fused. @defaultValue true */
   readonly fused?: boolean;
+  /** Inputs, by name, whose outputs every device must reproduce before it is trusted; made up where there are none. */
+  readonly golden?: Readonly<Record<string, Tensor>>;
   /** Gives `length` bytes from `offset` of a file that the model names beside itself. */
   readonly external?: External;
 }
@@ -72,7 +76,14 @@ async function start(module?: WebAssembly.Module | BufferSource | Response | URL
 export async function build(model: Uint8Array, options: BuildOptions): Promise<Built> {
   const { name, version = "1.0.0", dims = {}, weights = "f32", fused = true, external } = options;
   const compiler = await initCompiler();
-  return call(() => compiler.build(model, { name, version, dims, weights, fused }, external) as Built);
+  const golden = options.golden && Object.fromEntries(await Promise.all(Object.entries(options.golden).map(plain)));
+  return call(() => compiler.build(model, { name, version, dims, weights, fused, golden }, external) as Built);
+}
+
+/** A tensor as it crosses into WebAssembly. */
+async function plain([name, tensor]: [string, Tensor]): Promise<[string, PlainTensor]> {
+  const { buffer, byteOffset, byteLength } = await tensor.getData();
+  return [name, { type: tensor.type, dims: tensor.dims, bytes: new Uint8Array(buffer, byteOffset, byteLength) }];
 }
 
 /** Reads a model and says what it consists of. */

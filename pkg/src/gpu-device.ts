@@ -1,6 +1,6 @@
 // The GPU, through wgpu in the runtime. Models share one device, so that the outputs of one can feed another.
 import type { Device, DeviceInfo, Memory, OutputLocation, RunCounters, RunResult } from "./device.js";
-import { NearsideError, toError } from "./errors.js";
+import { NearsideError, throwIfAborted, toError } from "./errors.js";
 import { findAdapter } from "./features.js";
 import { type Manifest, type PackageFile, fileOf } from "./manifest.js";
 import { type GpuNeeds, type Package, type PlainTensor, type Runtime, type Signature, guard } from "./runtime.js";
@@ -141,8 +141,10 @@ export class GpuDevice implements Device {
     await this.#session;
   }
 
-  async run(inputs: readonly Tensor[], _bound: unknown, locations: readonly OutputLocation[]): Promise<RunResult> {
+  async run(inputs: readonly Tensor[], _bound: unknown, locations: readonly OutputLocation[], signal?: AbortSignal): Promise<RunResult> {
     const session = await this.#session;
+    // A run is one submission: what has been submitted cannot be stopped, and only its outputs need not be read.
+    throwIfAborted(signal);
     const feeds = new this.runtime.Feeds();
     for (const tensor of inputs) {
       const value = tensor.gpuValue;

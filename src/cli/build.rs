@@ -6,9 +6,8 @@ use crate::compile::Options;
 use crate::error::{Error, Kind, Result};
 use crate::kernel::Fusion;
 use crate::package::{self, Entry};
-use crate::plan::Plan;
 use crate::plan::weights::WeightType;
-use crate::tensor::{Array, DimRange, Sym};
+use crate::tensor::{DimRange, Sym};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -82,7 +81,10 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<()> {
     };
     let compiled = compile_file(&args.model, &options, output)?;
     let inputs = match &args.golden {
-        Some(path) => golden_inputs(path, &compiled.plan)?,
+        Some(path) => {
+            let all = npy::read_archive(path)?;
+            package::named_inputs(&compiled.plan, &all).map_err(|e| e.at(path.display()))?
+        }
         None => package::default_inputs(&compiled.plan)?,
     };
     let spinner = output.spinner("computing golden outputs");
@@ -114,23 +116,6 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<()> {
         args.output.join("report.html").display(),
     );
     output.result(&built, text)
-}
-
-/// The tensors of the archive in the order of the signature.
-fn golden_inputs(path: &Path, plan: &Plan) -> Result<Vec<Array>> {
-    let all = npy::read_archive(path)?;
-    plan.inputs
-        .iter()
-        .map(|p| {
-            let found = all.iter().find(|(name, _)| *name == p.name).map(|(_, a)| a.clone());
-            found.ok_or_else(|| {
-                let names: Vec<&str> = all.iter().map(|(n, _)| n.as_str()).collect();
-                Error::new(Kind::InvalidInput, format!("no tensor \"{}\"", p.name))
-                    .at(path.display())
-                    .help(format!("the archive holds: {}", names.join(", ")))
-            })
-        })
-        .collect()
 }
 
 /// Only a folder that holds nothing, or a package, is written over.

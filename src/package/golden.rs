@@ -40,6 +40,26 @@ pub fn default_inputs(plan: &Plan) -> Result<Vec<Array>> {
         .collect()
 }
 
+/// The tensors that the signature names, in its order.
+pub fn named_inputs(plan: &Plan, all: &[(String, Array)]) -> Result<Vec<Array>> {
+    plan.inputs
+        .iter()
+        .map(|p| {
+            let found = all.iter().find(|(name, _)| *name == p.name).map(|(_, a)| a.clone());
+            let array = found.ok_or_else(|| {
+                let names: Vec<&str> = all.iter().map(|(n, _)| n.as_str()).collect();
+                Error::new(Kind::InvalidInput, format!("no tensor \"{}\"", p.name))
+                    .help(format!("there are: {}", names.join(", ")))
+            })?;
+            if array.dtype() != p.dtype {
+                let what = format!("\"{}\" is {} where {} is wanted", p.name, array.dtype(), p.dtype);
+                return Err(Error::new(Kind::InvalidInput, what));
+            }
+            Ok(array)
+        })
+        .collect()
+}
+
 /// Runs the model on `inputs` with its simd128 code and keeps what comes out.
 pub fn golden(compiled: &Compiled, inputs: Vec<Array>, engine: &dyn Engine) -> Result<Golden> {
     let plan = &compiled.plan;

@@ -5,7 +5,7 @@ mod module;
 mod open;
 mod report;
 
-pub use golden::{default_inputs, golden};
+pub use golden::{default_inputs, golden, named_inputs};
 pub use open::Package;
 pub use report::{html, size, text};
 

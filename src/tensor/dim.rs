@@ -341,7 +341,7 @@ impl Dim {
     }
 
     /// Prints this dim as an infix expression over i32 for a target: `sym` names a symbol, `call` an operation
-    /// (`floor_div`, `max`, `min`) of two printed operands.
+    /// (`floor_div`, `max`, `min`) of two printed operands. The result may stand as an operand of any operator.
     pub fn print(&self, sym: &dyn Fn(&str) -> String, call: &dyn Fn(&str, String, String) -> String) -> String {
         if self.0.is_empty() {
             return "0".into();
@@ -361,8 +361,10 @@ impl Dim {
             }
             parts.join(" * ")
         };
-        let all: Vec<String> = self.0.iter().map(term).collect();
-        if all.len() == 1 { all.concat() } else { format!("({})", all.join(" + ")) }
+        let text = self.0.iter().map(term).collect::<Vec<_>>().join(" + ");
+        // A product as well: it may stand behind a `/` or `%`.
+        let leaf = matches!(&self.0[..], [t] if t.atoms.is_empty() || (t.factor == 1 && t.atoms.len() == 1));
+        if leaf { text } else { format!("({text})") }
     }
 
     /// Walks this dim bottom-up as a stack machine, for emitters: push constants and symbols, then apply operations.

@@ -1,5 +1,6 @@
 //! The compiler: ONNX bytes to the files of a package.
 
+use super::tensor::Tensor;
 use super::{Result, from_js, throw, to_js};
 use crate::compile::{Engine, Options, compile};
 use crate::error::{Error, Kind};
@@ -8,7 +9,7 @@ use crate::kernel::Fusion;
 use crate::onnx::{self, ExternalData};
 use crate::package;
 use crate::plan::weights::WeightType;
-use crate::tensor::DimRange;
+use crate::tensor::{Array, DimRange};
 use js_sys::{Function, Object, Reflect, Uint8Array, WebAssembly};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ struct BuildOptions {
     dims: BTreeMap<String, (i64, i64)>,
     weights: Weights,
     fused: bool,
+    /// The inputs of the golden outputs, by name; made up where there are none.
+    golden: Option<BTreeMap<String, Tensor>>,
 }
 
 #[derive(Deserialize)]
@@ -65,7 +68,11 @@ pub fn build(model: &[u8], options: JsValue, external: Option<Function>) -> Resu
         fusion: if o.fused { Fusion::On } else { Fusion::Off },
     };
     let compiled = compile(model, &Asked(external), &options, &Host).map_err(throw)?;
-    let inputs = package::default_inputs(&compiled.plan).map_err(throw)?;
+    let inputs = match o.golden {
+        Some(all) => named(all).and_then(|all| package::named_inputs(&compiled.plan, &all)),
+        None => package::default_inputs(&compiled.plan),
+    };
+    let inputs = inputs.map_err(throw)?;
     let golden = package::golden(&compiled, inputs, &Host).map_err(throw)?;
     let summary = Summary {
         name: compiled.plan.name.clone(),
@@ -83,6 +90,10 @@ pub fn build(model: &[u8], options: JsValue, external: Option<Function>) -> Resu
     Reflect::set(&out, &"summary".into(), &to_js(&summary)?)?;
     Reflect::set(&out, &"files".into(), &files)?;
     Ok(out.into())
+}
+
+fn named(all: BTreeMap<String, Tensor>) -> crate::error::Result<Vec<(String, Array)>> {
+    all.into_iter().map(|(name, t)| Ok((name, t.try_into()?))).collect()
 }
 
 /// Reads a model and says what it consists of: `{ name, inputs, outputs, ops: [name, count][], parameters }`.

@@ -1,6 +1,7 @@
 //! The GPU: a device that models share, sessions on it, tensors that stay there.
 
-use super::runtime::{Package, Tensor};
+use super::runtime::Package;
+use super::tensor::Tensor;
 use super::{Result, throw, to_js};
 use crate::error::{Error, Kind};
 use crate::runtime::gpu::{Choice, Feed, Gpu, GpuSession, GpuTensor};
@@ -100,7 +101,7 @@ impl Session {
         }
         slot.session = Some(session);
         match result.map_err(throw)? {
-            Outputs::Host(all) => to_js(&all.iter().map(Tensor::of).collect::<Vec<_>>()),
+            Outputs::Host(all) => to_js(&all.iter().map(Tensor::from).collect::<Vec<_>>()),
             Outputs::Gpu(all) => {
                 let values = all.into_iter().map(|tensor| JsValue::from(GpuValue { tensor, gpu: self.gpu.clone() }));
                 Ok(values.collect::<js_sys::Array>().into())

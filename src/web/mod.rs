@@ -8,6 +8,7 @@ mod compiler;
 mod gpu;
 #[cfg(feature = "web")]
 mod runtime;
+mod tensor;
 
 use crate::error::{Error, Kind};
 use serde::{Deserialize, Serialize};

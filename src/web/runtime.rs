@@ -1,5 +1,6 @@
 //! The runtime: manifest, plan, golden outputs, conversions.
 
+use super::tensor::Tensor;
 use super::{Result, from_js, throw, to_js};
 use crate::error::{Error, Kind};
 use crate::plan::convert::convert;
@@ -12,52 +13,6 @@ use crate::tensor::{Array, DType};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use wasm_bindgen::prelude::*;
-
-/// A tensor on its way between the two: `bytes` are little-endian elements.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Tensor {
-    #[serde(rename = "type")]
-    dtype: DType,
-    dims: Vec<usize>,
-    #[serde(with = "serde_bytes_js")]
-    bytes: Vec<u8>,
-}
-
-/// Byte arrays as `Uint8Array`.
-mod serde_bytes_js {
-    use serde::{Deserializer, Serializer, de::Visitor};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
-        struct Bytes;
-        impl Visitor<'_> for Bytes {
-            type Value = Vec<u8>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a Uint8Array")
-            }
-            fn visit_bytes<E>(self, v: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(v.to_vec())
-            }
-            fn visit_byte_buf<E>(self, v: Vec<u8>) -> Result<Vec<u8>, E> {
-                Ok(v)
-            }
-        }
-        d.deserialize_byte_buf(Bytes)
-    }
-}
-
-impl Tensor {
-    pub(super) fn of(a: &Array) -> Tensor {
-        Tensor { dtype: a.dtype(), dims: a.shape().to_vec(), bytes: a.bytes().to_vec() }
-    }
-
-    fn array(self) -> crate::error::Result<Array> {
-        Array::new(self.dtype, self.dims, self.bytes)
-    }
-}
 
 /// Checks a manifest that the engine parsed from JSON: the one set of rules, for the server and for clients.
 #[wasm_bindgen(js_name = checkManifest)]
@@ -239,14 +194,15 @@ impl GoldenCases {
     /// The inputs of each case.
     pub fn inputs(&self) -> Result<JsValue> {
         let all: Vec<Vec<Tensor>> =
-            self.golden.cases.iter().map(|c| c.inputs.iter().map(Tensor::of).collect()).collect();
+            self.golden.cases.iter().map(|c| c.inputs.iter().map(Tensor::from).collect()).collect();
         to_js(&all)
     }
 
     /// Throws `golden-mismatch` where `outputs` are not those of case `index`.
     pub fn compare(&self, index: usize, outputs: JsValue) -> Result<()> {
         let got: Vec<Tensor> = from_js(outputs, Kind::Internal)?;
-        let got: Vec<Array> = got.into_iter().map(Tensor::array).collect::<crate::error::Result<_>>().map_err(throw)?;
+        let got: Vec<Array> =
+            got.into_iter().map(Array::try_from).collect::<crate::error::Result<_>>().map_err(throw)?;
         let no_case = || throw(Error::new(Kind::Internal, format!("there is no golden case {index}")));
         let case = self.golden.cases.get(index).ok_or_else(no_case)?;
         self.golden.compare(&self.plan, case, &got).map_err(throw)

@@ -214,8 +214,11 @@ impl Writer<'_> {
             g.combine(better, ty)?;
             g.i().if_(wasm_encoder::BlockType::Empty).local_get(x).local_set(best);
             let b = g.binds.get(k).copied().ok_or_else(|| internal("no loop"))?;
-            let (l, _) = b.base.ok_or_else(|| internal("no loop"))?;
-            g.i().local_get(l).local_set(at).end();
+            match b.base {
+                Some((l, _)) => g.i().local_get(l),
+                None => g.i().i32_const(b.add as i32),
+            };
+            g.i().local_set(at).end();
             Ok(())
         })?;
         self.i().local_get(at);

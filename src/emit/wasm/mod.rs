@@ -20,7 +20,7 @@ mod shared;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{Form, Kernel, Node, ValueId, Values};

@@ -35,7 +35,13 @@ pub(super) fn lay_out(values: &Values, s: &Schedule, variant: Variant) -> Laid {
     Laid { wasm, memory }
 }
 
-fn run(values: &Values, s: &Schedule, variant: Variant, inputs: &[Array], dims: &Bindings) -> Vec<Array> {
+pub(in crate::emit) fn run(
+    values: &Values,
+    s: &Schedule,
+    variant: Variant,
+    inputs: &[Array],
+    dims: &Bindings,
+) -> Vec<Array> {
     let laid = lay_out(values, s, variant);
     let m = &laid.memory;
     let threads = if variant == Variant::Threads { 3 } else { 1 };

@@ -13,7 +13,7 @@ mod vector;
 mod writer;
 
 #[cfg(all(test, feature = "cli"))]
-mod testing;
+pub(super) mod testing;
 #[cfg(all(test, feature = "cli"))]
 mod tests;
 

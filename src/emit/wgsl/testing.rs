@@ -118,14 +118,14 @@ impl Gpu {
 }
 
 /// What a run gave: outputs, and whether the overflow flag was set.
-pub(super) struct Ran {
+pub(in crate::emit) struct Ran {
     pub outputs: Vec<Array>,
     pub overflow: bool,
     pub shaders: Vec<Shader>,
 }
 
 /// Schedules what computes the outputs and runs it; candidate `which` of each kernel, where it has as many.
-pub(super) fn run(
+pub(in crate::emit) fn run(
     values: &mut Values,
     outputs: &[ValueId],
     inputs: &[Array],
