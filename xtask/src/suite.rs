@@ -19,9 +19,6 @@ pub(crate) struct Args {
     /// Run only the steps whose name contains this
     #[arg(value_name = "STEP")]
     step: Option<String>,
-    /// Run only the steps that need neither a browser nor the npm package
-    #[arg(long)]
-    native: bool,
 }
 
 /// What a step counted.
@@ -38,9 +35,6 @@ impl Count {
 }
 
 type Step = (&'static str, fn() -> Result<Count>);
-
-/// The steps of `--native`.
-const NATIVE: [&str; 5] = ["format", "clippy", "rust", "conformance cpu", "fuzz"];
 
 const STEPS: [Step; 12] = [
     ("format", || command(cargo(&["fmt", "--all", "--check"]))),
@@ -66,8 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run()?;
     let mut total = Count::default();
     for (name, step) in STEPS {
-        let other = args.step.as_ref().is_some_and(|wanted| !name.contains(wanted.as_str()));
-        if other || (args.native && !NATIVE.contains(&name)) {
+        if args.step.as_ref().is_some_and(|wanted| !name.contains(wanted.as_str())) {
             continue;
         }
         let count = step().unwrap_or_else(|error| {
