@@ -12,7 +12,7 @@ use crate::plan::weights::{self, Packed, WeightType};
 use crate::plan::{Binding, CpuPlan, DimParam, Dispatch, GpuPlan, GpuRequires, Plan, Port, memory};
 use crate::tensor::{Array, DType, Dim, DimRange, Sym};
 use crate::trust::digest;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -241,19 +241,41 @@ impl Target {
     }
 
     fn emit_wgsl(&mut self, packed: &Packed, inputs: usize, dims: &[Sym]) -> Result<(GpuPlace, GpuPlan, String)> {
-        let place = place::gpu(&self.values, &self.schedule, packed, inputs, dims.len())?;
-        let mut text = String::new();
-        let mut seen: HashMap<String, u32> = HashMap::new();
-        let mut shaders: Vec<(u32, u32)> = vec![];
-        let mut dispatches = vec![];
-        let mut requires = GpuRequires::default();
+        let mut place = place::gpu(&self.values, &self.schedule, packed, inputs, dims.len())?;
+        let mut emitted = vec![];
         for k in &self.schedule.kernels {
             let shader = wgsl::emit(&mut self.values, k, dims).map_err(|e| e.at(&k.name))?;
             place::check_workgroups(&k.name, &shader.workgroups, &self.values)?;
+            emitted.push((k, shader));
+        }
+        let mut text = String::new();
+        let mut shaders: Vec<(u32, u32)> = vec![];
+        let mut numbers: Vec<Vec<i32>> = vec![];
+        // Of each kernel: its shader, and which numbers it gets.
+        let mut users: BTreeMap<usize, (u32, Option<usize>)> = BTreeMap::new();
+        for shared in wgsl::share(&emitted.iter().map(|(_, s)| &s.code).collect::<Vec<_>>()) {
+            wgsl::validate(&shared.wgsl)?;
+            for (kernel, list) in shared.users {
+                let known = numbers.iter().position(|n| *n == list).unwrap_or(numbers.len());
+                let wanted = (!list.is_empty()).then_some(known);
+                if wanted == Some(numbers.len()) {
+                    numbers.push(list);
+                }
+                users.insert(kernel, (shaders.len() as u32, wanted));
+            }
+            let start = text.len() as u32;
+            text.push_str(&shared.wgsl);
+            shaders.push((start, text.len() as u32));
+        }
+        let ranges = place.numbers(&numbers);
+        let mut dispatches = vec![];
+        let mut requires = GpuRequires::default();
+        for (i, (k, shader)) in emitted.into_iter().enumerate() {
+            let internal = |what: &str| Error::new(Kind::Internal, what).at(&k.name);
+            let (number, wanted) = *users.get(&i).ok_or_else(|| internal("a kernel has no shader"))?;
             let mut bindings: Vec<Binding> = vec![];
             for (v, writes) in &shader.bindings {
-                let at =
-                    place.at.get(v).ok_or_else(|| Error::new(Kind::Internal, "a value has no place").at(&k.name))?;
+                let at = place.at.get(v).ok_or_else(|| internal("a value has no place"))?;
                 bindings.push(Binding { writes: *writes, ..*at });
             }
             let whole = |buffer: u32, writes: bool| Binding {
@@ -262,22 +284,18 @@ impl Target {
                 size: place.buffers[buffer as usize].bytes,
                 writes,
             };
-            bindings.extend(place.dims.filter(|_| shader.uses_dims).map(|b| whole(b, false)));
-            bindings.extend(shader.overflow.then(|| whole(place.overflow, true)));
-            requires.max_storage_bindings = requires.max_storage_bindings.max(bindings.len() as u32);
+            let storage = bindings.len() as u32 + u32::from(shader.overflow);
+            requires.max_storage_bindings = requires.max_storage_bindings.max(storage);
             requires.max_storage_binding = bindings.iter().map(|b| b.size).fold(requires.max_storage_binding, u64::max);
             requires.max_workgroup_size = requires.max_workgroup_size.max(shader.workgroup_size);
             requires.max_workgroup_storage = requires.max_workgroup_storage.max(shader.workgroup_storage);
-            let number = *seen.entry(shader.wgsl).or_insert_with_key(|code| {
-                let start = text.len() as u32;
-                text.push_str(code);
-                shaders.push((start, text.len() as u32));
-                shaders.len() as u32 - 1
-            });
+            bindings.extend(place.dims.filter(|_| shader.uses_dims).map(|b| whole(b, false)));
+            bindings.extend(shader.overflow.then(|| whole(place.overflow, true)));
+            bindings.extend(wanted.and_then(|n| ranges.get(n)).copied());
             dispatches.push(Dispatch { name: k.name.clone(), shader: number, bindings, workgroups: shader.workgroups });
         }
         requires.max_buffer_size = place.buffers.iter().map(|b| b.bytes).max().unwrap_or(0);
-        let plan = GpuPlan { shaders, buffers: place.buffers.clone(), dispatches, requires };
+        let plan = GpuPlan { shaders, numbers, buffers: place.buffers.clone(), dispatches, requires };
         Ok((place, plan, text))
     }
 }

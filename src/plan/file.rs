@@ -4,7 +4,7 @@ use super::Plan;
 use crate::error::{Error, Kind, Result};
 
 /// The version of the format that this build writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"nearside";
 
@@ -76,6 +76,14 @@ fn check(plan: &Plan) -> Result<(), &'static str> {
             super::Role::Weights(p) if p as usize >= packs => return Err("a buffer names a pack that is not there"),
             super::Role::Weights(p) if b.parts.len() != plan.weights.iter().filter(|w| w.pack == p).count() => {
                 return Err("a weight buffer does not match its pack");
+            }
+            super::Role::Numbers if b.parts.len() != gpu.numbers.len() => return Err("the numbers have no places"),
+            super::Role::Numbers => {
+                let end = |(at, n): (&u64, &Vec<i32>)| at.checked_add(4 * n.len() as u64);
+                let mut ends = b.parts.iter().zip(&gpu.numbers).map(end);
+                if ends.any(|end| end.is_none_or(|end| end > b.bytes)) || b.parts.iter().any(|at| at % 256 != 0) {
+                    return Err("numbers lie outside their buffer");
+                }
             }
             super::Role::Inputs if b.parts.len() != plan.inputs.len() => return Err("the input buffer misses inputs"),
             super::Role::Output(n) if n as usize >= plan.outputs.len() => {

@@ -97,6 +97,8 @@ pub struct CpuPlan {
 pub struct GpuPlan {
     /// Shader modules: ranges of `model.wgsl` in bytes; the entry point of each is `main`.
     pub shaders: Vec<(u32, u32)>,
+    /// Extents and strides in which kernels of one shader differ. The runtime writes them once.
+    pub numbers: Vec<Vec<i32>>,
     pub buffers: Vec<Buffer>,
     pub dispatches: Vec<Dispatch>,
     pub requires: GpuRequires,
@@ -129,6 +131,8 @@ pub enum Role {
     Slot,
     /// The values of [`Plan::dims`], as i32 (a uniform).
     Dims,
+    /// [`GpuPlan::numbers`], each at an offset of its own (uniforms).
+    Numbers,
 }
 
 /// A GPU buffer, created once.
@@ -138,7 +142,7 @@ pub struct Buffer {
     /// Bytes at the upper bounds of the dims.
     pub bytes: u64,
     /// Where the parts lie, in bytes: for `Weights`, of each of [`Plan::weights`] in this pack, in order; for `Inputs`, of
-    /// each port. Empty otherwise.
+    /// each port; for `Numbers`, of each of [`GpuPlan::numbers`]. Empty otherwise.
     pub parts: Vec<u64>,
 }
 

@@ -207,6 +207,26 @@ pub fn gpu(values: &Values, s: &Schedule, packed: &Packed, inputs: usize, dims: 
     Ok(GpuPlace { buffers, at, dims, overflow, activations, optimum: liveness::optimum(&found) })
 }
 
+impl GpuPlace {
+    /// Adds the buffer of the numbers that kernels of one shader differ in, where there are any; returns the range of each
+    /// list.
+    pub fn numbers(&mut self, lists: &[Vec<i32>]) -> Vec<Binding> {
+        let buffer = u32::try_from(self.buffers.len()).unwrap_or(u32::MAX);
+        let mut next = 0u64;
+        let mut all = vec![];
+        for list in lists {
+            let size = (4 * list.len() as u64).next_multiple_of(16);
+            all.push(Binding { buffer, offset: next, size, writes: false });
+            next = (next + size).next_multiple_of(GPU_ALIGN);
+        }
+        if next > 0 {
+            let parts = all.iter().map(|b| b.offset).collect();
+            self.buffers.push(Buffer { role: Role::Numbers, bytes: next, parts });
+        }
+        all
+    }
+}
+
 impl Plan {
     /// The bytes a session takes on the GPU at most: every buffer, and the staging buffer of the outputs.
     pub fn gpu_bytes(&self) -> Option<u64> {

@@ -71,6 +71,7 @@ pub(crate) fn plan() -> Plan {
         },
         gpu: Some(GpuPlan {
             shaders: vec![(0, 100), (100, 250)],
+            numbers: vec![vec![1, 2, 3], vec![-1; 5]],
             buffers: vec![
                 buffer(Role::Weights(0), 512, vec![0, 256]),
                 buffer(Role::Inputs, 1024, vec![0, 512]),
@@ -78,6 +79,7 @@ pub(crate) fn plan() -> Plan {
                 buffer(Role::Output(0), 512, vec![]),
                 buffer(Role::Overflow, 4, vec![]),
                 buffer(Role::Dims, 16, vec![]),
+                buffer(Role::Numbers, 512, vec![0, 256]),
             ],
             dispatches: vec![
                 Dispatch {

@@ -1,6 +1,7 @@
 //! Matrix products and convolutions: every invocation computes a tile of rows by columns in registers, from operands read
 //! straight out of their buffers. On CPU adapters this is the fastest form; caches serve what neighbours share.
 
+use super::numbers::{is_atom, marked};
 use super::vector::is_multiple;
 use super::writer::{Access, Gen, Val, ceil_div};
 use crate::error::Result;
@@ -15,9 +16,18 @@ pub(super) struct Tile {
     pub rows: i64,
     /// Vectors of four columns of an invocation; even.
     pub vectors: i64,
-    /// Invocations of a workgroup along the columns and along the rows.
+    /// Of a workgroup's invocations, how many lie along the columns; the others lie along the rows.
     pub across: i64,
-    pub down: i64,
+}
+
+/// Invocations of a workgroup.
+const GROUP: i64 = 32;
+
+impl Tile {
+    /// Invocations of a workgroup along the rows.
+    fn down(&self) -> i64 {
+        GROUP / self.across
+    }
 }
 
 /// The tile for a product of that many rows and columns, where they are known.
@@ -26,8 +36,12 @@ pub(super) fn tile(m: Option<i64>, n: Option<i64>) -> Tile {
     // Sixteen columns where that fills whole tiles, eight otherwise.
     let n = n.unwrap_or(64);
     let vectors = if n % 16 == 0 { 4 } else { 2 };
-    let across = ((n + 4 * vectors - 1) / (4 * vectors)).clamp(1, 4);
-    Tile { rows, vectors, across, down: (32 / across).min(8) }
+    let tiles = |extent: i64, by: i64| (extent.max(1) - 1) / by + 1;
+    let (wide, high) = (tiles(n, 4 * vectors), tiles(m.unwrap_or(1 << 20), rows));
+    // As few idle invocations as possible.
+    let groups = |across: &i64| tiles(wide, *across) * tiles(high, GROUP / across);
+    let across = [4, 8, 2, 16, 1, 32].into_iter().min_by_key(groups).unwrap_or(4);
+    Tile { rows, vectors, across }
 }
 
 /// The innermost fold axis, four at a time where the left operand has them in a vector.
@@ -49,35 +63,39 @@ pub(super) fn write(g: &mut Gen<'_>, kernel: &Kernel, c: &Contract) -> Result<([
     let m_axes = &kernel.axes[c.batch.min(last)..last];
     let (m, n) = (extents(g, m_axes), g.values.arena.extent(c.n).clone());
     let t = tile(m.known(), n.known());
-    let groups = [ceil_div(&n, 4 * t.vectors * t.across), ceil_div(&m, t.rows * t.down), extents(g, batch)];
+    let groups = [ceil_div(&n, 4 * t.vectors * t.across), ceil_div(&m, t.rows * t.down()), extents(g, batch)];
     let dispatch = g.grid(&groups[0].mul(&groups[1]).mul(&groups[2]))?;
     let (gx, gy) = (g.dim_text(&groups[0])?, g.dim_text(&groups[1])?);
     let (x, y) = (g.fresh("x"), g.fresh("y"));
-    g.line(&format!("let {x} = (id % {gx}) * {} + tid % {};", t.across, t.across));
-    g.line(&format!("let {y} = ((id / {gx}) % {gy}) * {} + (tid / {}) * {};", t.rows * t.down, t.across, t.rows));
+    let (across, high) = (marked(t.across), marked(t.rows * t.down()));
+    g.line(&format!("let {x} = (id % {gx}) * {across} + tid % {across};"));
+    g.line(&format!("let {y} = ((id / {gx}) % {gy}) * {high} + (tid / {across}) * {};", t.rows));
+    let m_text = g.dim_text(&m)?;
+    let wide = g.dim_text(&ceil_div(&n, 4 * t.vectors))?;
+    g.line(&format!("if (({y} >= {m_text}) | ({x} >= {wide})) {{ return; }}"));
     let z = g.fresh("z");
     g.line(&format!("let {z} = id / ({gx} * {gy});"));
     g.bind_linear(batch, 0, &z)?;
 
-    let m_text = g.dim_text(&m)?;
-    let rows_whole = m.div_exact(&Dim::from(t.rows * t.down)).is_some();
-    let mut rows: Vec<HashMap<Axis, ExprId>> = vec![];
+    // Products whose rows fill whole tiles look after them as the others do: that costs little, and they share shaders.
+    let rows_whole = t.rows == 1;
+    // What stands for the row axes in the products, and in the epilogue: apart, so that the text does not depend on which
+    // of their strides happen to be equal.
+    let (mut rows, mut ends): (Vec<HashMap<Axis, ExprId>>, Vec<_>) = (vec![], vec![]);
     for i in 0..t.rows {
         let r = g.fresh("m");
         let at = format!("{y} + {i}");
         let text = if rows_whole { at } else { format!("min({at}, {m_text} - 1)") };
         g.line(&format!("let {r} = {text};"));
-        let mine: Vec<Axis> = m_axes
-            .iter()
-            .map(|a| g.values.arena.extent(*a).clone())
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|e| g.values.arena.axis(e))
-            .collect();
+        let extents: Vec<Dim> = m_axes.iter().map(|a| g.values.arena.extent(*a).clone()).collect();
+        let mine: Vec<Axis> = extents.iter().map(|e| g.values.arena.axis(e.clone())).collect();
         g.bind_linear(&mine, 0, &r)?;
-        rows.push(
-            m_axes.iter().copied().zip(mine.iter().map(|a| g.values.arena.axis_expr(*a)).collect::<Vec<_>>()).collect(),
-        );
+        rows.push(m_axes.iter().copied().zip(mine.iter().map(|a| g.values.arena.axis_expr(*a))).collect());
+        let again: Vec<Axis> = extents.into_iter().map(|e| g.values.arena.axis(e)).collect();
+        for (a, b) in mine.iter().zip(&again) {
+            g.bind_again(*a, *b);
+        }
+        ends.push(m_axes.iter().copied().zip(again.iter().map(|a| g.values.arena.axis_expr(*a))).collect());
     }
     let (columns, n_lane) = columns(g, c, &t, &n, &x)?;
     let ragged = n.div_exact(&Dim::from(4)).is_none();
@@ -100,8 +118,8 @@ pub(super) fn write(g: &mut Gen<'_>, kernel: &Kernel, c: &Contract) -> Result<([
     }
     g.ragged = ragged;
     products(g, c, &rows, &columns, &accumulators)?;
-    epilogue(g, kernel.stores.first(), c, &rows, &columns, &accumulators, (&y, &m_text, rows_whole))?;
-    let size = [t.across * t.down, 1, 1].map(|n| u32::try_from(n).unwrap_or(1));
+    epilogue(g, kernel.stores.first(), c, &ends, &columns, &accumulators, (&y, &m_text, rows_whole))?;
+    let size = [GROUP, 1, 1].map(|n| u32::try_from(n).unwrap_or(1));
     Ok((dispatch, size))
 }
 
@@ -117,7 +135,7 @@ fn columns(g: &mut Gen<'_>, c: &Contract, t: &Tile, n: &Dim, x: &str) -> Result<
     let lane = g.values.arena.axis(Dim::from(4));
     let el = g.values.arena.axis_expr(lane);
     let mut all = vec![];
-    let whole = n.div_exact(&Dim::from(4 * t.vectors * t.across)).is_some();
+    let whole = n.div_exact(&Dim::from(4 * t.vectors)).is_some();
     for j in 0..t.vectors {
         // A panel of eight columns is two vectors.
         let (width, within) = if c.b_order == BOrder::Panel { (8, 4 * (j % 2)) } else { (4, 0) };
@@ -232,7 +250,7 @@ fn products(
 /// The value under a name of its own, read where it stands.
 fn step_value(g: &mut Gen<'_>, e: ExprId, prefix: &str) -> Result<Val> {
     let v = g.value(e)?;
-    if v.text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+    if is_atom(&v.text) {
         return Ok(v);
     }
     let name = g.fresh(prefix);
@@ -285,24 +303,26 @@ fn epilogue(
     }
     let roots: Vec<ExprId> = tile.iter().flat_map(|(.., index, to)| [*index, *to]).collect();
     g.count(&roots);
-    for (i, column, index, to) in tile {
-        let mut tests = vec![];
+    for (i, row) in tile.chunk_by(|a, b| a.0 == b.0).enumerate() {
+        let mut computed = vec![];
+        for (_, column, index, to) in row {
+            computed.push((column, *index, *to, g.value(*to)?));
+        }
         if !rows_whole {
-            tests.push(format!("({y} + {i} < {m})"));
+            g.open(&format!("if ({y} + {i} < {m})"));
         }
-        if !column.whole && !g.ragged {
-            tests.push(format!("({} < {n})", column.first));
+        for (column, index, to, v) in computed {
+            if g.ragged {
+                store_each(g, store, column, index, to, &v, &n)?;
+            } else if column.whole {
+                g.store_value(store.value, index, to, v)?;
+            } else {
+                g.open(&format!("if ({} < {n})", column.first));
+                g.store_value(store.value, index, to, v)?;
+                g.close();
+            }
         }
-        let v = g.value(to)?;
-        if !tests.is_empty() {
-            g.open(&format!("if ({})", tests.join(" & ")));
-        }
-        if g.ragged {
-            store_each(g, store, column, index, to, &v, &n)?;
-        } else {
-            g.store_value(store.value, index, to, v)?;
-        }
-        if !tests.is_empty() {
+        if !rows_whole {
             g.close();
         }
     }

@@ -39,15 +39,7 @@ impl Gen<'_> {
             let mut all = vec![];
             let mut bodies = self.unrolled(axes, body);
             if op == FoldOp::Sum {
-                // Products with what a guard is known to leave out.
-                let zero = |g: &Gen<'_>, e: ExprId| matches!(g.values.arena.node(e), Node::Const(s) if s.bits == 0);
-                let nothing = |g: &Gen<'_>, b: ExprId| match g.values.arena.node(b) {
-                    Node::Binary(BinaryOp::Mul, x, y) => zero(g, *x) || zero(g, *y),
-                    _ => false,
-                };
-                if bodies.iter().any(|b| !nothing(self, *b)) {
-                    bodies.retain(|b| !nothing(self, *b));
-                }
+                self.leave_out_zeros(&mut bodies);
             }
             for b in bodies {
                 let b = if self.name_loads { canonical(self.values, b) } else { b };
@@ -118,6 +110,64 @@ impl Gen<'_> {
             return self.across(op, ty, &acc);
         }
         Ok(Val { text: acc, wide })
+    }
+
+    /// Takes products with what a guard is known to leave out from the terms of a sum, unless there are no others.
+    fn leave_out_zeros(&self, terms: &mut Vec<ExprId>) {
+        let zero = |e: ExprId| matches!(self.values.arena.node(e), Node::Const(s) if s.bits == 0);
+        let nothing = |b: &ExprId| match self.values.arena.node(*b) {
+            Node::Binary(BinaryOp::Mul, x, y) => zero(*x) || zero(*y),
+            _ => false,
+        };
+        if !terms.iter().all(nothing) {
+            terms.retain(|b| !nothing(b));
+        }
+    }
+
+    /// Computes folds over the same axes together: their innermost axis is unrolled inside one nest of loops, so that what
+    /// they read in common is read once, and the code stays short.
+    pub(super) fn folds_in_step(&mut self, folds: &[ExprId]) -> Result<()> {
+        let mut all = vec![];
+        for e in folds {
+            let Node::Fold { op, axes, body } = self.values.arena.node(*e).clone() else { return Ok(()) };
+            all.push((op, axes, body));
+        }
+        let Some((op, axes, _)) = all.first().cloned() else { return Ok(()) };
+        let Some((inner, outer)) = axes.split_last() else { return Ok(()) };
+        if self.extent_of(outer).is(1) || all.iter().any(|(o, a, _)| *o != op || *a != axes) {
+            return Ok(());
+        }
+        let names: Vec<String> = all.iter().map(|_| self.fresh("s")).collect();
+        for a in outer {
+            self.open_loop(*a, "k")?;
+        }
+        for ((e, name), (_, _, body)) in folds.iter().zip(&names).zip(&all) {
+            let ty = self.values.arena.ty(*body);
+            let mut parts = self.unrolled(&[*inner], *body);
+            if op == FoldOp::Sum {
+                self.leave_out_zeros(&mut parts);
+            }
+            let mut values = vec![];
+            for part in parts {
+                let part = canonical(self.values, part);
+                values.push(self.value(part)?);
+            }
+            let wide = values.iter().any(|v| v.wide);
+            for v in values {
+                let text = self.combine(op, ty, wide, name, &splat(ty, &v, wide)?);
+                self.line(&format!("{name} = {text};"));
+            }
+            let declared = type_name(ty, wide)?;
+            let init = self.initial(op, ty);
+            self.line_at(0, &format!("var {name}: {declared} = {declared}({init});"));
+            if let Some(b) = self.blocks.first_mut() {
+                b.memo.insert(*e, Val { text: name.clone(), wide });
+            }
+        }
+        for _ in outer {
+            self.close();
+        }
+        Ok(())
     }
 
     /// The body at every index of the axes, in order.
@@ -295,8 +345,9 @@ impl Gen<'_> {
             }
             let e = self.dim_text(&extent)?;
             let (digit, next) = (self.fresh("p"), self.fresh("r"));
-            self.line_at(level, &format!("let {digit} = {rest} % {e};"));
+            // One division: processors have none of vectors of integers.
             self.line_at(level, &format!("let {next} = {rest} / {e};"));
+            self.line_at(level, &format!("let {digit} = {rest} - {next} * {e};"));
             self.bind(*a, level, digit);
             rest = next;
         }

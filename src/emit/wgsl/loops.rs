@@ -143,7 +143,7 @@ fn write_points(g: &mut Gen<'_>, axes: &[Axis], mut stores: Vec<Store>, wide: bo
     let end = g.dim_text(&points)?;
     g.line(&format!("if ({i} >= {end}) {{ return; }}"));
     g.bind_linear(&axes, 0, &i)?;
-    let Some(Grouped { axis, at, extent }) = group else {
+    let Some(Grouped { axis, at, extent, fold }) = group else {
         for s in &stores {
             g.store(s.value, s.index, s.to)?;
         }
@@ -151,9 +151,10 @@ fn write_points(g: &mut Gen<'_>, axes: &[Axis], mut stores: Vec<Store>, wide: bo
     };
     // Neighbouring outputs of one invocation: what they read in common is read once.
     let stores_once = std::mem::take(&mut stores);
-    let mut each = vec![];
+    let (mut each, mut folds) = (vec![], vec![]);
     for position in &at {
         let with = HashMap::from([(axis, *position)]);
+        folds.push(g.values.arena.substitute(fold, &with));
         for s in &stores_once {
             let index = g.values.arena.substitute(s.index, &with);
             let to = g.values.arena.substitute(s.to, &with);
@@ -163,12 +164,13 @@ fn write_points(g: &mut Gen<'_>, axes: &[Axis], mut stores: Vec<Store>, wide: bo
     let roots: Vec<ExprId> = each.iter().flat_map(|(_, s)| [s.index, s.to]).collect();
     g.count(&roots);
     g.name_loads = true;
+    g.folds_in_step(&folds)?;
     let mut done = vec![];
     for (_, s) in &each {
         done.push(g.value(s.to)?);
     }
-    let n = i64::try_from(at.len()).unwrap_or(1);
-    let whole = extent.div_exact(&Dim::from(n)).is_some();
+    // Groups that are all whole look after their ends as the others do, and share their shaders.
+    let whole = extent.is(i64::try_from(at.len()).unwrap_or(1));
     for ((position, s), v) in each.into_iter().zip(done) {
         if whole {
             g.store_value(s.value, s.index, s.to, v)?;
@@ -188,6 +190,8 @@ struct Grouped {
     /// The positions along the axis.
     at: Vec<ExprId>,
     extent: Dim,
+    /// The sum.
+    fold: ExprId,
 }
 
 /// Where a short sum slides along the axis before the innermost (a depthwise convolution), several neighbouring outputs
@@ -214,10 +218,7 @@ fn group_outputs(g: &mut Gen<'_>, axes: &mut [Axis], stores: &[Store], wide: boo
     if most < 2 {
         return None;
     }
-    let by = match extent.known() {
-        Some(e) => [4, 7, 5, 3, 2].into_iter().find(|d| e % d == 0).unwrap_or(4).min(e),
-        None => 4,
-    };
+    let by = most.min(4);
     let arena = &mut g.values.arena;
     let q = arena.axis(ceil_div(&extent, by));
     let (eq, factor) = (arena.axis_expr(q), arena.int(by));
@@ -231,5 +232,5 @@ fn group_outputs(g: &mut Gen<'_>, axes: &mut [Axis], stores: &[Store], wide: boo
         .collect();
     axes[n - 2] = q;
     debug_assert!(is_multiple(g.values, base, by));
-    Some(Grouped { axis, at, extent })
+    Some(Grouped { axis, at, extent, fold })
 }

@@ -1,12 +1,13 @@
-//! Kernels as WGSL: one shader a kernel, with the entry point `main`. Group 0 binds the buffers of
-//! [`Shader::bindings`] in order, then the dims (a uniform of i32) and the overflow flag, where they are used. Identical
-//! kernels give identical text.
+//! Kernels as WGSL, with the entry point `main`. Group 0 binds the buffers of [`Shader::bindings`] in order, then the dims
+//! (a uniform of i32) and the overflow flag, where they are used, then the numbers (a uniform of i32) where kernels share
+//! a shader and differ in them.
 
 mod attention;
 mod contract;
 mod fold;
 mod loops;
 mod math;
+mod numbers;
 mod program;
 mod value;
 mod vector;
@@ -17,6 +18,8 @@ pub(super) mod testing;
 #[cfg(all(test, feature = "cli"))]
 mod tests;
 
+pub use numbers::{Code, Shared, share};
+
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{Form, Kernel, ValueId, Values};
 use crate::tensor::{Dim, Sym};
@@ -26,7 +29,7 @@ use writer::Gen;
 /// A kernel's shader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shader {
-    pub wgsl: String,
+    pub code: Code,
     /// Binding i of group 0 is this value's buffer, and whether it is written.
     pub bindings: Vec<(ValueId, bool)>,
     /// Workgroups to dispatch, at run-time dims.
@@ -41,25 +44,11 @@ pub struct Shader {
     pub workgroup_storage: u32,
 }
 
-impl Shader {
-    /// Declares binding `i` as written although it is only read. A buffer may not be read-only in one binding and writable
-    /// in another of the same dispatch, even in other ranges.
-    pub fn make_writable(&mut self, i: usize) {
-        let from = format!("@binding({i}) var<storage, read> ");
-        self.wgsl = self.wgsl.replace(&from, &format!("@binding({i}) var<storage, read_write> "));
-        if let Some(b) = self.bindings.get_mut(i) {
-            b.1 = true;
-        }
-    }
-}
-
 /// The shader of a kernel. `dim_order` is the order of the dims in the uniform.
 pub fn emit(values: &mut Values, kernel: &Kernel, dim_order: &[Sym]) -> Result<Shader> {
     // What buffers hold (elements or vectors) depends on all accesses: the first pass finds them.
     let (_, vectors) = pass(values, kernel, dim_order, HashSet::new())?;
-    let (shader, _) = pass(values, kernel, dim_order, vectors)?;
-    validate(&shader.wgsl).map_err(|e| e.at(&kernel.name))?;
-    Ok(shader)
+    Ok(pass(values, kernel, dim_order, vectors)?.0)
 }
 
 /// The shaders among which a client may choose by timing them on its adapter. The first is the default.
@@ -83,7 +72,7 @@ fn pass(
         Form::Attention(a) => attention::write(&mut g, kernel, a)?,
     };
     let shader = Shader {
-        wgsl: g.assemble(workgroup_size)?,
+        code: g.assemble(workgroup_size)?,
         bindings: g.buffers.iter().map(|(v, a)| (*v, a.written)).collect(),
         workgroups,
         uses_dims: g.uses_dims,

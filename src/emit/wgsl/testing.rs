@@ -1,7 +1,7 @@
 //! Runs scheduled kernels on a native adapter and compares them with the naive evaluator.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use super::{Shader, emit_candidates};
+use super::{Shader, emit_candidates, share, validate};
 use crate::kernel::{AttentionAs, Def, Fusion, Layout, ValueId, Values, fuse, reference, schedule};
 use crate::plan::convert::convert;
 use crate::plan::gpu_dtype;
@@ -51,7 +51,8 @@ impl Gpu {
 
     pub(super) fn prepare(
         &self,
-        shader: &Shader,
+        (shader, text): (&Shader, &str),
+        numbers: Option<&wgpu::Buffer>,
         buffers: &HashMap<ValueId, wgpu::Buffer>,
         dims: &wgpu::Buffer,
         flag: &wgpu::Buffer,
@@ -59,7 +60,7 @@ impl Gpu {
     ) -> Ready {
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: None,
-            source: wgpu::ShaderSource::Wgsl(shader.wgsl.as_str().into()),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
         });
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: None,
@@ -72,6 +73,7 @@ impl Gpu {
         let mut bound: Vec<&wgpu::Buffer> = shader.bindings.iter().map(|(v, _)| &buffers[v]).collect();
         bound.extend(shader.uses_dims.then_some(dims));
         bound.extend(shader.overflow.then_some(flag));
+        bound.extend(numbers);
         let entries: Vec<wgpu::BindGroupEntry<'_>> = bound
             .iter()
             .enumerate()
@@ -161,7 +163,17 @@ pub(in crate::emit) fn run(
     words.resize(words.len().next_multiple_of(16), 0);
     let dim_buffer = gpu.buffer(&words, 16);
     let flag = gpu.buffer(&[0; 4], 16);
-    let ready: Vec<Ready> = shaders.iter().map(|s| gpu.prepare(s, &buffers, &dim_buffer, &flag, dims)).collect();
+    let mut ready: Vec<Option<Ready>> = shaders.iter().map(|_| None).collect();
+    for shared in share(&shaders.iter().map(|s| &s.code).collect::<Vec<_>>()) {
+        validate(&shared.wgsl).unwrap_or_else(|e| panic!("{e}"));
+        for (k, numbers) in &shared.users {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+            let uniform = (!bytes.is_empty()).then(|| gpu.buffer(&bytes, 16));
+            let shader = (&shaders[*k], shared.wgsl.as_str());
+            ready[*k] = Some(gpu.prepare(shader, uniform.as_ref(), &buffers, &dim_buffer, &flag, dims));
+        }
+    }
+    let ready: Vec<Ready> = ready.into_iter().flatten().collect();
     gpu.dispatch(&ready);
     let overflow = gpu.read(&flag)[0] != 0;
     let outputs = scheduled
@@ -200,7 +212,7 @@ pub(super) fn check(
         let want: Vec<Array> = outputs.iter().map(|v| all[v.0 as usize].clone()).collect();
         let ran = run(&mut values, &outputs, inputs, &bindings, fusion, which);
         for (i, (got, want)) in ran.outputs.iter().zip(&want).enumerate() {
-            let text = || ran.shaders.iter().map(|s| s.wgsl.as_str()).collect::<Vec<_>>().join("\n");
+            let text = || ran.shaders.iter().map(|s| s.code.literal()).collect::<Vec<_>>().join("\n");
             compare(&format!("{name}, fusion {fusion:?}, candidate {which}, output {i}"), got, want, atol, rtol, &text);
         }
         assert!(!ran.overflow, "{name}: overflow");

@@ -406,13 +406,41 @@ fn products_agree_with_the_evaluator() {
         let name = format!("{m} x {k} x {n}");
         let make = |vs: &mut Values| matmul(vs, &[], &Dim::from(m), k, n, Some(&w));
         let shaders = check(&name, &make, std::slice::from_ref(&x), &[], (1e-5, 1e-5));
-        assert!(shaders.iter().any(|s| s.wgsl.contains("acc0_0")), "{name} is no contraction");
+        assert!(shaders.iter().any(|s| s.code.literal().contains("acc0_0")), "{name} is no contraction");
         let make = |vs: &mut Values| matmul(vs, &[], &Dim::sym("m"), k, n, Some(&w));
         check(&format!("{name}, m at run time"), &make, &[x], &[("m", m as i64)], (1e-5, 1e-5));
         let (x, w) = (random.array(&[3, m, k]), random.array(&[3, k, n]));
         let make = |vs: &mut Values| matmul(vs, &[Dim::from(3)], &Dim::from(m), k, n, None);
         check(&format!("{name}, batched"), &make, &[x, w], &[], (1e-5, 1e-5));
     }
+}
+
+#[test]
+fn products_that_differ_in_extents_share_a_shader() {
+    let mut random = Random(37);
+    let widths = [8usize, 32, 64, 32];
+    let weights: Vec<Array> = widths.windows(2).map(|w| random.array(&[w[0], w[1]])).collect();
+    let make = |vs: &mut Values| {
+        let mut x = vs.input(0, DType::Float32, known(&[20, widths[0]]));
+        for w in &weights {
+            let (k, n) = (Dim::from(w.shape()[0]), Dim::from(w.shape()[1]));
+            let w = vs.constant_array(w.clone());
+            let product = vs.func(DType::Float32, vec![Dim::from(20), n], |vs, i| {
+                let sum = vs.fold(FoldOp::Sum, &[k], |vs, k| {
+                    let (a, b) = (vs.load(x, &[i[0], k[0]]), vs.load(w, &[k[0], i[1]]));
+                    Ok(vs.arena.mul(a, b))
+                })?;
+                Ok(vs.arena.unary(UnaryOp::Tanh, sum))
+            });
+            x = product.unwrap();
+        }
+        vec![x]
+    };
+    let x = random.array(&[20, widths[0]]);
+    let shaders = check("three layers", &make, &[x], &[], (1e-5, 1e-5));
+    let shared = super::share(&shaders.iter().map(|s| &s.code).collect::<Vec<_>>());
+    assert_eq!(shared.len(), 1);
+    assert!(shared[0].users.iter().all(|(_, numbers)| !numbers.is_empty()));
 }
 
 /// A convolution with padding: x `[1, c, h, w]`, weights `[o, c, kh, kw]`; depthwise where `groups` is `c`.
@@ -541,7 +569,7 @@ fn attention_agrees_with_the_evaluator() {
         check(&name, &make, &inputs, &[], (1e-6, 1e-5));
         let make = |vs: &mut Values| attention(vs, h, &Dim::sym("m"), &Dim::sym("t"), d, n);
         let shaders = check(&name, &make, &inputs, &[("m", m as i64), ("t", t as i64)], (1e-6, 1e-5));
-        assert!(shaders.iter().any(|s| s.wgsl.contains("max0")), "{name} is no attention");
+        assert!(shaders.iter().any(|s| s.code.literal().contains("max0")), "{name} is no attention");
     }
 }
 
@@ -551,7 +579,7 @@ fn text(make: &dyn Fn(&mut Values) -> Vec<ValueId>, dims: &[crate::tensor::Sym])
     let outputs = make(&mut values);
     let stored = crate::kernel::fuse(&mut values, &outputs, Fusion::On);
     let scheduled = crate::kernel::schedule(&mut values, &stored, &outputs, crate::kernel::AttentionAs::One);
-    let all = scheduled.kernels.iter().map(|k| super::emit(&mut values, k, dims).unwrap().wgsl);
+    let all = scheduled.kernels.iter().map(|k| super::emit(&mut values, k, dims).unwrap().code.literal());
     all.collect::<Vec<_>>().join("\n")
 }
 

@@ -1,5 +1,6 @@
 //! Expressions as text. What is used more than once gets a name in the outermost block where it can be computed.
 
+use super::numbers::{is_atom, length, marked};
 use super::vector::{at_zero, is_multiple, quarter, stride};
 use super::writer::{Access, Gen, Val, element, scalar_type, type_name};
 use crate::error::{Error, Kind, Result};
@@ -48,13 +49,13 @@ impl Gen<'_> {
         let made = self.compute(e, level);
         self.current = outer;
         let made = made?;
-        if made.text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+        if is_atom(&made.text) {
             self.remember(level, e, &made);
             return Ok(made);
         }
         let shared = self.name_loads && matches!(self.values.arena.node(e), Node::Load { .. });
         let once = !shared && self.uses.get(&e).is_none_or(|n| *n <= 1);
-        if once && level == outer && made.text.len() <= INLINE {
+        if once && level == outer && length(&made.text) <= INLINE {
             return Ok(made);
         }
         self.name(level, e, made)
@@ -80,7 +81,7 @@ impl Gen<'_> {
     /// The value as a single name, for texts that use it several times.
     pub(super) fn named(&mut self, e: ExprId) -> Result<Val> {
         let v = self.value(e)?;
-        if v.text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+        if is_atom(&v.text) {
             return Ok(v);
         }
         self.name(self.current, e, v)
@@ -141,7 +142,7 @@ impl Gen<'_> {
         let at: Vec<String> = match stride {
             Some(s) => {
                 let base = self.named(base)?.text;
-                (0..4).map(|i| if i == 0 { base.clone() } else { format!("{base} + {}", i * s) }).collect()
+                (0..4).map(|i| if i == 0 { base.clone() } else { format!("{base} + {}", marked(i * s)) }).collect()
             }
             None => {
                 let v = self.named(index)?.text;
@@ -458,7 +459,7 @@ impl Gen<'_> {
 
     /// A text that stands several times in another: a name, unless it is short.
     fn short(&mut self, x: String) -> String {
-        if x.len() <= 8 {
+        if length(&x) <= 8 {
             return x;
         }
         let name = self.fresh("t");
@@ -515,7 +516,10 @@ pub(super) fn literal(s: Scalar, g: &mut Gen<'_>) -> Result<String> {
                 Ok(g.call("f32_bits", false, &[&format!("0x{bits:08x}u")]))
             }
         }
-        Ty::I32 => Ok(int(s.as_int().unwrap_or(0))),
+        Ty::I32 => Ok(match s.as_int().unwrap_or(0) {
+            n if n == i64::from(i32::MIN) => int(n),
+            n => marked(n),
+        }),
         Ty::I64 => {
             let n = s.as_int().unwrap_or(0);
             i32::try_from(n).map(|n| int(i64::from(n))).map_err(|_| too_wide(n.to_string()))

@@ -1,6 +1,7 @@
 //! The text of a shader in the making: nested blocks, bound axes, buffers and their element types.
 
 use super::math::Used;
+use super::numbers::{Code, marked};
 use crate::error::{Error, Kind, Result};
 use crate::kernel::{Axis, ExprId, Node, Ty, ValueId, Values, Var};
 use crate::plan::gpu_dtype;
@@ -177,10 +178,17 @@ impl<'a> Gen<'a> {
         self.axes.insert(axis, (level, text.into()));
     }
 
+    /// Binds `other` to what `axis` is bound to.
+    pub(super) fn bind_again(&mut self, axis: Axis, other: Axis) {
+        if let Some(bound) = self.axes.get(&axis).cloned() {
+            self.axes.insert(other, bound);
+        }
+    }
+
     /// A dim as text, through the uniform where it is not known.
     pub(super) fn dim_text(&mut self, d: &Dim) -> Result<String> {
         if let Some(n) = d.known() {
-            return Ok(n.to_string());
+            return Ok(marked(n));
         }
         let e = self.values.arena.dim(d);
         Ok(self.value(e)?.text)
@@ -311,7 +319,7 @@ impl<'a> Gen<'a> {
     }
 
     /// The whole shader around the body of `main`.
-    pub(super) fn assemble(&self, workgroup: [u32; 3]) -> Result<String> {
+    pub(super) fn assemble(&self, workgroup: [u32; 3]) -> Result<Code> {
         let mut out = String::new();
         for (i, (v, a)) in self.buffers.iter().enumerate() {
             let ty = element(self.values.dtype(*v))?;
@@ -327,6 +335,7 @@ impl<'a> Gen<'a> {
         }
         if self.used.overflow() {
             out.push_str(&format!("@group(0) @binding({next}) var<storage, read_write> overflow: atomic<u32>;\n"));
+            next += 1;
         }
         out.push_str(&self.shared);
         out.push_str(&self.used.text());
@@ -335,11 +344,8 @@ impl<'a> Gen<'a> {
         out.push_str(
             "fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {\n",
         );
-        for b in &self.blocks {
-            out.push_str(&b.text);
-        }
-        out.push_str("}\n");
-        Ok(out)
+        let body: String = self.blocks.iter().map(|b| b.text.as_str()).chain(["}\n"]).collect();
+        Ok(Code::new(out, &body, next))
     }
 
     /// Begins `main`: `id` is the workgroup's number of `groups`; returns the dispatch's size.

@@ -99,7 +99,7 @@ impl GpuSession {
             .buffers
             .iter()
             .map(|b| match b.role {
-                Role::Dims => make(b.bytes, usage | wgpu::BufferUsages::UNIFORM),
+                Role::Dims | Role::Numbers => make(b.bytes, usage | wgpu::BufferUsages::UNIFORM),
                 _ => make(b.bytes, usage | wgpu::BufferUsages::STORAGE),
             })
             .collect();
@@ -115,6 +115,12 @@ impl GpuSession {
             let needed: u64 = g.buffers.iter().map(|b| b.bytes).sum();
             return Err(Error::new(Kind::DeviceLimit, format!("the GPU has no {needed} bytes free: {e}"))
                 .help("use the \"wasm\" device"));
+        }
+        for (b, buffer) in g.buffers.iter().zip(&buffers).filter(|(b, _)| b.role == Role::Numbers) {
+            for (at, numbers) in b.parts.iter().zip(&g.numbers) {
+                let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+                gpu.queue.write_buffer(buffer, *at, &bytes);
+            }
         }
         let mut session = GpuSession {
             gpu: gpu.clone(),
@@ -437,7 +443,7 @@ fn output_buffer(g: &GpuPlan, i: usize) -> Result<usize> {
 
 fn layout_entries(g: &GpuPlan, d: &Dispatch) -> Vec<wgpu::BindGroupLayoutEntry> {
     let each = (0u32..).zip(&d.bindings).map(|(binding, b)| {
-        let uniform = g.buffers.get(b.buffer as usize).is_some_and(|b| b.role == Role::Dims);
+        let uniform = g.buffers.get(b.buffer as usize).is_some_and(|b| matches!(b.role, Role::Dims | Role::Numbers));
         let ty = match uniform {
             true => wgpu::BufferBindingType::Uniform,
             false => wgpu::BufferBindingType::Storage { read_only: !b.writes },

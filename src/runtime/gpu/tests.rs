@@ -49,6 +49,7 @@ fn plan() -> Plan {
         },
         gpu: Some(GpuPlan {
             shaders: vec![(0, SHADER.len() as u32)],
+            numbers: vec![],
             buffers: vec![
                 buffer(Role::Weights(0), 256, vec![0]),
                 buffer(Role::Inputs, 256, vec![0]),
