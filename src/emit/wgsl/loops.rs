@@ -169,8 +169,7 @@ fn write_points(g: &mut Gen<'_>, axes: &[Axis], mut stores: Vec<Store>, wide: bo
     for (_, s) in &each {
         done.push(g.value(s.to)?);
     }
-    // Groups that are all whole look after their ends as the others do, and share their shaders.
-    let whole = extent.is(i64::try_from(at.len()).unwrap_or(1));
+    let whole = extent.div_exact(&Dim::from(i64::try_from(at.len()).unwrap_or(1))).is_some();
     for ((position, s), v) in each.into_iter().zip(done) {
         if whole {
             g.store_value(s.value, s.index, s.to, v)?;
@@ -218,7 +217,11 @@ fn group_outputs(g: &mut Gen<'_>, axes: &mut [Axis], stores: &[Store], wide: boo
     if most < 2 {
         return None;
     }
-    let by = most.min(4);
+    // Seven divides the images of 224 by 224 at every scale.
+    let by = match extent.known() {
+        Some(e) => [7, 4, 5, 3, 2].into_iter().find(|d| e % d == 0).unwrap_or(4).min(e),
+        None => 4,
+    };
     let arena = &mut g.values.arena;
     let q = arena.axis(ceil_div(&extent, by));
     let (eq, factor) = (arena.axis_expr(q), arena.int(by));
