@@ -55,7 +55,7 @@ enum Rows {
 }
 
 /// `select(guard, load, 0)` or a load: the guard, the value, its index.
-fn operand(values: &Values, e: ExprId) -> Option<(Option<ExprId>, ValueId, ExprId)> {
+pub(super) fn operand(values: &Values, e: ExprId) -> Option<(Option<ExprId>, ValueId, ExprId)> {
     let load = |e: ExprId| match values.arena.node(e) {
         Node::Load { value, index } if values.dtype(*value) == DType::Float32 => Some((*value, *index.first()?)),
         _ => None,
@@ -90,7 +90,7 @@ pub(super) fn zeros(values: &Values, c: &Contract) -> i64 {
 }
 
 /// Heights of tiles that cover `rows` as evenly as can be, with how many of each.
-fn heights(rows: i64, most: usize) -> Vec<(usize, i64)> {
+pub(super) fn heights(rows: i64, most: usize) -> Vec<(usize, i64)> {
     let tiles = (rows + most as i64 - 1) / most as i64;
     if tiles == 0 {
         return vec![];
@@ -433,12 +433,11 @@ impl Writer<'_> {
         }
         let apart = if let Rows::Apart(d) = how { d } else { 0 };
         let (b0, b1, a) = (self.local(ValType::V128), self.local(ValType::V128), self.local(ValType::V128));
-        let relaxed = self.relaxed;
         let step = |g: &mut Self| {
-            let mut i = g.i();
-            i.local_get(pb).v128_load(arg(0, 2)).local_set(b0);
-            i.local_get(pb).v128_load(arg(16, 2)).local_set(b1);
+            g.i().local_get(pb).v128_load(arg(0, 2)).local_set(b0);
+            g.i().local_get(pb).v128_load(arg(16, 2)).local_set(b1);
             for r in 0..height {
+                let mut i = g.i();
                 let (ptr, off) = match pa[..] {
                     [only] => (only, 4 * apart as u64 * r as u64),
                     _ => (pa[r], 0),
@@ -449,13 +448,7 @@ impl Writer<'_> {
                 }
                 i.local_set(a);
                 for (j, b) in [b0, b1].into_iter().enumerate() {
-                    let s = sums[r * VECTORS + j];
-                    i.local_get(a).local_get(b);
-                    if relaxed {
-                        i.local_get(s).f32x4_relaxed_madd().local_set(s);
-                    } else {
-                        i.f32x4_mul().local_get(s).f32x4_add().local_set(s);
-                    }
+                    g.multiply_add(a, b, sums[r * VECTORS + j]);
                 }
             }
         };
@@ -495,7 +488,7 @@ impl Writer<'_> {
     }
 
     /// A local with the address of an operand at the current indices, which may be moved on.
-    fn pointer(&mut self, (value, index): (ValueId, ExprId)) -> Result<u32> {
+    pub(super) fn pointer(&mut self, (value, index): (ValueId, ExprId)) -> Result<u32> {
         let l = self.local(ValType::I32);
         let linear = self.linear(index)?;
         self.push_address(value, &linear)?;

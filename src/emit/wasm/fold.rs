@@ -250,7 +250,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn nest_loops(&mut self, axes: &[Axis], f: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<()> {
+    pub(super) fn nest_loops(&mut self, axes: &[Axis], f: &mut dyn FnMut(&mut Self) -> Result<()>) -> Result<()> {
         let Some((a, rest)) = axes.split_first() else { return f(self) };
         if self.values.arena.extent(*a).is(1) {
             return self.bound(*a, Bind { base: None, add: 0 }, |g| g.nest_loops(rest, f));

@@ -8,6 +8,9 @@ use wasm_encoder::ValType;
 impl Writer<'_> {
     /// Writes the loops of a kernel.
     pub(super) fn loops(&mut self, kernel: &Kernel) -> Result<()> {
+        if let Some(w) = self.window(kernel) {
+            return self.windows(kernel, &w);
+        }
         self.count_uses(kernel.stores.iter().flat_map(|s| [s.index, s.to]));
         let split = self.split_axis(&kernel.axes);
         let Some((inner, outer)) = kernel.axes.split_last() else {
@@ -101,6 +104,38 @@ impl Writer<'_> {
     /// The innermost loop over stores.
     fn innermost(&mut self, axis: Axis, shared: bool, stores: &[Store]) -> Result<()> {
         let wide = self.wide(axis, stores)?;
+        let whole = !(shared && self.parts.is_some());
+        let kept = if wide && whole { self.kept(axis, stores) } else { None };
+        if let (Some(kept), [store]) = (kept, stores) {
+            self.keep(axis, store, kept)?;
+        }
+        self.row(axis, shared, wide, &mut |g, wide| {
+            for s in stores {
+                if let Some(kept) = kept {
+                    g.recall(s, kept, wide)?;
+                }
+                if !wide {
+                    g.store(s.value, s.index, s.to)?;
+                    continue;
+                }
+                let linear = g.linear(s.index)?;
+                let offset = g.address(s.value, &linear)?;
+                g.lanes(s.to)?;
+                g.store_lanes_at(g.values.dtype(s.value), offset)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs `f` along an axis, of which threads may have a share: four lanes at a time where `wide`, as it is told, and one
+    /// by one where fewer are left.
+    pub(super) fn row(
+        &mut self,
+        axis: Axis,
+        shared: bool,
+        wide: bool,
+        f: &mut dyn FnMut(&mut Self, bool) -> Result<()>,
+    ) -> Result<()> {
         let (start, end) = self.range(axis, shared, 4)?;
         let index = self.local(ValType::I32);
         self.count(start);
@@ -116,21 +151,13 @@ impl Writer<'_> {
             rest = stop != Some(end);
             if let Some(stop) = stop {
                 let old = self.lane_axis.replace(axis);
-                let r = self.for_loop(axis, index, stop, 4, runs, |g| {
-                    for s in stores {
-                        let linear = g.linear(s.index)?;
-                        let offset = g.address(s.value, &linear)?;
-                        g.lanes(s.to)?;
-                        g.store_lanes_at(g.values.dtype(s.value), offset)?;
-                    }
-                    Ok(())
-                });
+                let r = self.for_loop(axis, index, stop, 4, runs, |g| f(g, true));
                 self.lane_axis = old;
                 r?;
             }
         }
         if rest {
-            self.for_loop(axis, index, end, 1, surely, |g| g.stores(stores))?;
+            self.for_loop(axis, index, end, 1, surely, |g| f(g, false))?;
         }
         Ok(())
     }

@@ -6,7 +6,9 @@
 //!   Variables that begin with `n` hold integers, with `q` conditions, with `b` bits of 32,
 //!   others floats;
 //! - `+ - * / < ==` and so on are float operators, with an `i` before them integer operators; `<<k >>k >>>k` shift by a
-//!   constant; `a b q select` is `q ? a : b`; `toi tof asi asf` convert and reinterpret; `@f` calls another function.
+//!   constant; `a b q select` is `q ? a : b`; `n q unless` is 0 where `q`, else the bits `n`;
+//!   `a b least` and `a b greatest` are `a` where either is NaN; `toi tof asi asf` convert and reinterpret; `@f` calls
+//!   another function. Lanes fuse `a b * c +` where the target can.
 
 use super::shared::{Function, Shared};
 use super::writer::Writer;
@@ -28,11 +30,11 @@ enum Width {
 
 /// exp: maximum relative error 1.7e-7 (f32); 0 below -87, where the result is less than 1.7e-38. Rounding to whole powers
 /// of two by adding 1.5 · 2²³ leaves the power in the low bits of the sum.
-const EXP: &str = "x 89 min =y  y 1.44269504 * 12582912 + =t  t 12582912 - =k
-    y k 0.693359375 * - k -2.12194440e-4 * - =r
+const EXP: &str = "x 89 least =y  y 1.44269504 * 12582912 + =t  t 12582912 - =k
+    k -0.693359375 * y + =r  k 2.12194440e-4 * r + =r
     0.000199193777 r * 0.0013947225 + r * 0.00833326264 + r * 0.0416662538 + r * 0.166666669 + r * 0.500000008 +
     r * r * r + 1 + =p
-    0 p p + t asi <<23 #0x3f000000 i+ asf * x -86.98 < select";
+    p p + t asi <<23 #0x3f000000 i+ asf * asi x -86.98 < unless asf";
 
 /// log: maximum relative error 1.5e-7 (f32).
 const LOG: &str = "x 1.17549435e-38 < =qs  x 8388608 * x qs select =y  y asi =n
@@ -52,9 +54,9 @@ const TANH: &str = "x abs =a  x x * =z
     s t a 0.625 < select";
 
 /// erf: maximum absolute error 4e-7 (f32): a rational function, which is 1 to rounding at 3.9.
-const ERF: &str = "x 3.9 min -3.9 max =t  t t * =z
+const ERF: &str = "x 3.9 least -3.9 greatest =t  t t * =z
     2.05036394e-06 z * 0.000287426317 + z * 0.00383607722 + z * 0.0529645137 + z * 0.191924138 + z * 1.12837903 + t *
-    3.82288449e-05 z * 0.00118151422 + z * 0.015107654 + z * 0.114751057 + z * 0.503420128 + z * 1 + / 1 min -1 max";
+    3.82288449e-05 z * 0.00118151422 + z * 0.015107654 + z * 0.114751057 + z * 0.503420128 + z * 1 + / 1 least -1 greatest";
 
 /// exp: maximum relative error 5e-16 (f64).
 const EXP64: &str = "x 710 min -746 max =x  x 1.4426950408889634 * nearest =k  k toi =n  n >>1 =na  n na i- =nb
@@ -235,8 +237,16 @@ impl Writer<'_> {
             self.i().local_set(l);
             vars.insert(p, l);
         }
-        for t in text.split_whitespace() {
-            if let Some(f) = t.strip_prefix('@') {
+        let tokens: Vec<&str> = text.split_whitespace().collect();
+        let mut fused = false;
+        for (at, t) in tokens.iter().copied().enumerate() {
+            if t == "*" && self.relaxed && pushes(tokens.get(at + 1)) && tokens.get(at + 2) == Some(&"+") {
+                fused = true;
+            } else if t == "+" && std::mem::take(&mut fused) {
+                self.i().f32x4_relaxed_madd();
+            } else if t == "select" && self.relaxed {
+                self.i().i32x4_relaxed_laneselect();
+            } else if let Some(f) = t.strip_prefix('@') {
                 self.inline(&format!("{f}4"))?;
             } else if let Some(v) = t.strip_prefix('=').filter(|v| v.starts_with(|c: char| c.is_ascii_alphabetic())) {
                 let l = match vars.get(v) {
@@ -257,6 +267,11 @@ impl Writer<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a token only pushes a number or a variable.
+fn pushes(t: Option<&&str>) -> bool {
+    t.is_some_and(|t| number(t).is_some() || (t.len() == 1 && t.as_bytes()[0].is_ascii_lowercase()))
 }
 
 /// A float constant of the notation.
@@ -379,6 +394,15 @@ fn token(s: &mut InstructionSink<'_>, width: Width, t: &str) -> Option<()> {
         "/" => op!(f32_div, f32x4_div, f64_div),
         "min" => op!(f32_min, f32x4_min, f64_min),
         "max" => op!(f32_max, f32x4_max, f64_max),
+        "least" if width == Width::X4 => s.f32x4_pmin(),
+        "least" => op!(f32_min, f32x4_min, f64_min),
+        "greatest" if width == Width::X4 => s.f32x4_pmax(),
+        "greatest" => op!(f32_max, f32x4_max, f64_max),
+        "unless" => match width {
+            Width::X4 => s.v128_andnot(),
+            Width::F64 => s.i32_const(1).i32_sub().i64_extend_i32_s().i64_and(),
+            Width::F32 | Width::I32 => s.i32_const(1).i32_sub().i32_and(),
+        },
         "abs" => op!(f32_abs, f32x4_abs, f64_abs),
         "neg" => op!(f32_neg, f32x4_neg, f64_neg),
         "sqrt" => op!(f32_sqrt, f32x4_sqrt, f64_sqrt),

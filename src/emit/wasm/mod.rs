@@ -11,12 +11,14 @@ mod access;
 mod address;
 mod contract;
 mod fold;
+mod kept;
 mod lanes;
 mod loops;
 mod math;
 mod program;
 mod scalar;
 mod shared;
+mod window;
 mod writer;
 
 #[cfg(test)]

@@ -414,25 +414,43 @@ fn views() {
     check("views", &v, &[pad, concat, gather, turned, flipped], &inputs, &Bindings::new(), 0.0, 0.0);
 }
 
-/// A depthwise convolution with padding: unrolled taps, lanes over channels, zeros beyond the edges.
+/// Depthwise convolutions with padding, of row-major inputs and of those that lie with the channel last; tiles of columns
+/// at both ends and between.
 #[test]
 fn depthwise_convolution() {
-    for (c, stride) in [(4, 1), (6, 2), (33, 1)] {
+    // (channels, kernel, stride, padding, width, whether the channel is last)
+    let table = [
+        (4, 3, 1, 1, 10, false),
+        (6, 3, 2, 1, 10, true),
+        (33, 3, 1, 1, 10, true),
+        (8, 3, 1, 1, 7, true),
+        (16, 5, 1, 2, 33, true),
+        (4, 5, 2, 2, 30, true),
+        (4, 3, 1, 0, 24, true),
+        (8, 7, 1, 6, 2, true),
+    ];
+    for (c, k, stride, pad, width, last) in table {
         let mut v = Values::new();
-        let x = v.input(0, DType::Float32, dims(&[2, c, 9, 10]));
-        let w = v.constant_array(floats(&[c, 3, 3], 5));
-        let (oh, ow) = ((9 - 1) / stride + 1, (10 - 1) / stride + 1);
+        let x = v.input(0, DType::Float32, dims(&[2, c, 9, width]));
+        let x = if last {
+            let w = v.constant_array(floats(&[c, c, 1, 1], 4));
+            convolution(&mut v, x, w, [2, c, 9, width], [c, 1, 1], 1, 0)
+        } else {
+            x
+        };
+        let w = v.constant_array(floats(&[c, k, k], 5));
+        let (oh, ow) = ((9 + 2 * pad - k) / stride + 1, (width + 2 * pad - k) / stride + 1);
         let y = v
             .func(DType::Float32, dims(&[2, c, oh, ow]), |v, i| {
                 let i = i.to_vec();
-                v.fold(FoldOp::Sum, &dims(&[3, 3]), |v, k| {
-                    let (s, one, zero) = (v.arena.int(stride as i64), v.arena.int(1), v.arena.int(0));
+                v.fold(FoldOp::Sum, &dims(&[k, k]), |v, k| {
+                    let (s, pad, zero) = (v.arena.int(stride as i64), v.arena.int(pad as i64), v.arena.int(0));
                     let mut at = vec![];
                     let mut tests = vec![];
-                    for (o, k, n) in [(i[2], k[0], 9), (i[3], k[1], 10)] {
+                    for (o, k, n) in [(i[2], k[0], 9), (i[3], k[1], width as i64)] {
                         let p = v.arena.mul(o, s);
                         let p = v.arena.add(p, k);
-                        let p = v.arena.sub(p, one);
+                        let p = v.arena.sub(p, pad);
                         let n = v.arena.int(n);
                         tests.push(v.arena.ge(p, zero));
                         tests.push(v.arena.lt(p, n));
@@ -456,12 +474,12 @@ fn depthwise_convolution() {
             })
             .unwrap();
         check(
-            &format!("{c} channels, stride {stride}"),
+            &format!("{c} channels, {k}x{k}, stride {stride}, padding {pad}, width {width}"),
             &v,
             &[y],
-            &[floats(&[2, c, 9, 10], 2)],
+            &[floats(&[2, c, 9, width], 2)],
             &Bindings::new(),
-            1e-5,
+            1e-4,
             1e-5,
         );
     }
