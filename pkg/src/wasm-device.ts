@@ -3,7 +3,7 @@ import type { Device, DeviceInfo, Memory, OutputLocation, RunResult } from "./de
 import { NearsideError, toError } from "./errors.js";
 import { type Executor, startSingle, startThreads } from "./executor.js";
 import { cores, hasRelaxedSimd, hasSimd, hasThreads } from "./features.js";
-import type { Write } from "./host.js";
+import { type Write, outOfMemory } from "./host.js";
 import { type Manifest, type PackageFile, fileOf } from "./manifest.js";
 import { type Bound, type CpuMap, type Package, type Piece, type Runtime, type Signature, guard } from "./runtime.js";
 import { Tensor, elementSize, viewOf } from "./tensor.js";
@@ -66,6 +66,8 @@ export class WasmDevice implements Device {
     try {
       module = given instanceof WebAssembly.Module ? given : await WebAssembly.compile(given as Uint8Array<ArrayBuffer>);
     } catch (cause) {
+      // An engine that allows less memory than the module states says so here.
+      if (cause instanceof Error && /memory size/.test(cause.message)) throw outOfMemory(cause);
       throw new NearsideError("invalid-package", `it does not compile: ${toError(cause).what}`, { place: variant.file.path, cause });
     }
     const executor = variant.threads > 1 ? await startThreads(module, map.memory, variant.threads) : await startSingle(module, map.kernels);

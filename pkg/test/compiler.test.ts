@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { NearsideError, Tensor, load } from "nearside";
 import { build, inspect } from "nearside/compiler";
+import { npy, zip } from "./npz.js";
 import { WIDTH, classifier, classify, onnx } from "./onnx.js";
 
 const x = Float32Array.from({ length: WIDTH }, (_, i) => Math.sin(i));
@@ -119,5 +120,88 @@ test("npx nearside builds a package that loads from disk, and leaves nothing hal
     assert.deepEqual((await readdir(folder)).sort(), ["Classifier.onnx", "bad.onnx", "package"]);
   } finally {
     await rm(folder, { recursive: true });
+  }
+});
+
+test("golden outputs are those of the given inputs", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "nearside-golden-"));
+  try {
+    const file = join(folder, "m.onnx");
+    await writeFile(file, classifier());
+    const given = npy("<f4", [1, WIDTH], x);
+    const inputs: [string, Uint8Array][] = [
+      ["stored", zip({ "x.npy": given })],
+      ["compressed", zip({ "x.npy": given }, true)],
+    ];
+    const goldens: Uint8Array[] = [];
+    for (const [name, bytes] of inputs) {
+      await writeFile(join(folder, `${name}.npz`), bytes);
+      const out = join(folder, name);
+      const built = await nearside("build", file, "-o", out, "--golden", join(folder, `${name}.npz`));
+      assert.equal(built.code, 0, built.err);
+      goldens.push(await readFile(join(out, "golden.bin")));
+      (await load(pathToFileURL(out), { device: "wasm" })).dispose();
+    }
+    const [stored, compressed] = goldens;
+    assert.deepEqual(stored, compressed);
+    assert(Buffer.from(stored ?? []).includes(Buffer.from(x.buffer)), "the inputs are in it");
+    const wrong: [string, number, string, Uint8Array | undefined][] = [
+      ["no such file", 5, "there is no such file", undefined],
+      ["garbage", 2, "it has no directory", Buffer.from("no archive at all, but long enough for one")],
+      ["cut off", 2, "npz archive", zip({ "x.npy": given }).subarray(0, 700)],
+      ["another name", 2, 'no tensor "x"', zip({ "z.npy": given })],
+      ["another type", 2, '"x" is float64 where float32 is wanted', zip({ "x.npy": npy("<f8", [1, 1], Float64Array.of(1)) })],
+      ["a type that is none", 3, "elements of type <c8", zip({ "x.npy": npy("<c8", [1], Float64Array.of(1)) })],
+      ["another shape", 2, "", zip({ "x.npy": npy("<f4", [1, 3], Float32Array.of(1, 2, 3)) })],
+      ["too few elements", 2, "bytes of data where", zip({ "x.npy": npy("<f4", [1, WIDTH], Float32Array.of(1)) })],
+    ];
+    for (const [name, code, text, bytes] of wrong) {
+      const path = join(folder, "wrong.npz");
+      await rm(path, { force: true });
+      if (bytes) await writeFile(path, bytes);
+      const { code: got, err } = await nearside("build", file, "-o", join(folder, "bad"), "--golden", path);
+      assert.equal(got, code, `${name}: ${err}`);
+      assert(err.includes(text), `${name}: ${err}`);
+    }
+    assert.deepEqual((await readdir(folder)).filter((f) => f.startsWith("bad")), []);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test("external data is read beside the model, and nowhere else", async () => {
+  const outer = await mkdtemp(join(tmpdir(), "nearside-external-"));
+  const folder = join(outer, "model");
+  const model = (location: string) =>
+    onnx({
+      nodes: [{ op: "Add", inputs: ["x", "w"], output: "y" }],
+      inputs: { x: [2] },
+      outputs: { y: [2] },
+      external: { w: [[2], location] },
+    });
+  try {
+    await mkdir(folder);
+    const weights = new Uint8Array(Float32Array.of(1, 2).buffer);
+    await writeFile(join(folder, "w.bin"), weights);
+    await writeFile(join(folder, "short.bin"), weights.subarray(0, 5));
+    await writeFile(join(outer, "secret.bin"), weights);
+    const cases: [string, number][] = [
+      ["w.bin", 0],
+      ["none.bin", 5],
+      ["short.bin", 5],
+      ["../secret.bin", 3],
+      [join(outer, "secret.bin"), 3],
+      ["..\\secret.bin", 3],
+    ];
+    for (const [location, code] of cases) {
+      await writeFile(join(folder, "m.onnx"), model(location));
+      const out = join(outer, "out");
+      const built = await nearside("build", join(folder, "m.onnx"), "-o", out);
+      assert.equal(built.code, code, `${location}: ${built.err}`);
+      assert.deepEqual((await readdir(outer)).filter((f) => f.startsWith("out")), code === 0 ? ["out"] : [], location);
+      await rm(out, { recursive: true, force: true });
+    }
+  } finally {
+    await rm(outer, { recursive: true });
   }
 });

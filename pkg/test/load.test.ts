@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -257,6 +258,26 @@ test("calls are taken in order, and see their inputs as they were", async () => 
   await first;
   assert.equal((await second).code, "aborted");
   model.dispose();
+});
+
+test("a model that is larger than the memory is refused before its weights are fetched", async () => {
+  const large = tiny({ memory: 256 << 20 });
+  const server = await serve(large);
+  const script = `import { load } from ${JSON.stringify(import.meta.resolve("nearside"))};
+    await load(${JSON.stringify(`${server.origin}/folder/`)}, { device: "wasm" }).catch((e) => console.log(JSON.stringify(e)));`;
+  try {
+    const said = await new Promise<string>((resolve, reject) => {
+      // The engine's own limit, 128 MiB.
+      const args = ["--wasm-max-mem-pages=2048", "--input-type=module", "-e", script];
+      execFile(process.execPath, args, (error, out, err) => (error ? reject(new Error(err)) : resolve(out)));
+    });
+    const error = JSON.parse(said) as { code: string; help: string };
+    assert.equal(error.code, "device-limit", said);
+    assert.match(error.help, /smaller model/);
+    assert.deepEqual(server.asked.filter(isWeights), []);
+  } finally {
+    await server.close();
+  }
 });
 
 test("abort ends a load at every stage, and nothing hangs", async () => {

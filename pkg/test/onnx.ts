@@ -36,6 +36,8 @@ export interface Graph {
   readonly inputs: Readonly<Record<string, readonly (number | string)[]>>;
   readonly outputs: Readonly<Record<string, readonly (number | string)[]>>;
   readonly weights?: Readonly<Record<string, readonly [dims: readonly number[], data: Float32Array]>>;
+  /** Weights in a file of their own. */
+  readonly external?: Readonly<Record<string, readonly [dims: readonly number[], location: string]>>;
 }
 
 /** The bytes of a model of opset 17, all float32. */
@@ -48,6 +50,10 @@ export function onnx(g: Graph): Uint8Array {
   for (const [name, [dims, data]] of Object.entries(g.weights ?? {})) {
     const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     fields.push([5, message(...dims.map((d): Field => [1, d]), [2, FLOAT], [8, name], [9, raw])]);
+  }
+  for (const [name, [dims, location]] of Object.entries(g.external ?? {})) {
+    const place: Field = [13, message([1, "location"], [2, location])];
+    fields.push([5, message(...dims.map((d): Field => [1, d]), [2, FLOAT], [8, name], place, [14, 1])]);
   }
   for (const [name, dims] of Object.entries(g.inputs)) fields.push([11, port(name, dims)]);
   for (const [name, dims] of Object.entries(g.outputs)) fields.push([12, port(name, dims)]);

@@ -24,6 +24,10 @@ export function clientTests(client: Client): Map<string, () => Promise<string>> 
     ["an aborted run stops, and the next one is right", abortDuring],
     ["a full cache is done without", fullCache],
     ["a corrupt chunk in the cache is fetched again, and no other", corruptChunk],
+    ["an aborted run on the GPU ends, and the next one is right", abortOnGpu],
+    ["a flipped bit leaves nothing of it in the cache", flippedBit],
+    ["an adapter with limits too small is refused before the weights are fetched", smallLimits],
+    ["without WebGPU, webgpu is refused and auto takes wasm", noWebgpu],
     ["auto takes no software adapter, and says why", autoDevice],
   ]);
 
@@ -108,6 +112,85 @@ export function clientTests(client: Client): Map<string, () => Promise<string>> 
         model.dispose();
       }
       return "with 1 and 2 threads";
+    }, client.model);
+  }
+
+  async function abortOnGpu(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load, Tensor, NearsideError }] = await modules();
+      const x = new Tensor("float32", new Float32Array(3 * 224 * 224).fill(0.5), [1, 3, 224, 224]);
+      const model = await load(url, { device: "webgpu" });
+      const want = (await model.run({ input: x }))["probs"]?.data[0];
+      const code = (run: Promise<unknown>) => run.then(() => "an answer", (e: unknown) => (e instanceof NearsideError ? e.code : String(e)));
+      const stop = new AbortController();
+      // One is under way, one waits its turn, one comes too late.
+      const calls = [1, 2].map(() => code(model.run({ input: x }, { signal: stop.signal })));
+      setTimeout(() => stop.abort(), 1);
+      const begin = performance.now();
+      const codes = [...(await Promise.all(calls)), await code(model.run({ input: x }, { signal: stop.signal }))];
+      const ms = performance.now() - begin;
+      if (codes.some((c) => c !== "aborted")) throw new Error(codes.join(", "));
+      if ((await model.run({ input: x }))["probs"]?.data[0] !== want) throw new Error("another answer after the abort");
+      model.dispose();
+      return `3 calls ended within ${ms.toFixed(0)} ms`;
+    }, client.model);
+  }
+
+  async function flippedBit(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load, NearsideError }] = await modules();
+      await caches.delete("nearside-chunks-1");
+      const code = await load(url, { device: "wasm" }).then(
+        () => "a model",
+        (e: unknown) => (e instanceof NearsideError ? e.code : String(e)),
+      );
+      if (code !== "integrity") throw new Error(code);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      const cache = await caches.open("nearside-chunks-1");
+      const keys = await cache.keys();
+      for (const key of keys) {
+        const found = await cache.match(key);
+        const digest = await crypto.subtle.digest("SHA-256", (await found?.arrayBuffer()) ?? new ArrayBuffer(0));
+        const hex = Array.from(new Uint8Array(digest), (b) => b.toString(16).padStart(2, "0")).join("");
+        if (!key.url.endsWith(hex)) throw new Error(`${key.url} holds ${hex}`);
+      }
+      return `${keys.length} chunks, all as their digests say`;
+    }, `${client.origin}/fault/flip/`);
+  }
+
+  async function smallLimits(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      Object.defineProperty(GPUSupportedLimits.prototype, "maxStorageBufferBindingSize", { get: () => 1 << 20 });
+      const [{ load, NearsideError }] = await modules();
+      const error = await load(url, { device: "webgpu", cache: "none" }).then(
+        () => undefined,
+        (e: unknown) => e,
+      );
+      if (!(error instanceof NearsideError) || error.code !== "device-limit") throw new Error(String(error));
+      const asked = performance.getEntriesByType("resource").filter((r) => r.name.includes("/weights/"));
+      if (asked.length > 0) throw new Error(`${asked.length} files of weights were fetched`);
+      const model = await load(url, { device: "auto", cache: "none" });
+      const { kind } = model.device;
+      model.dispose();
+      if (kind !== "wasm") throw new Error(`auto takes ${kind}`);
+      return error.message;
+    }, `${client.origin}/fault/none/`);
+  }
+
+  async function noWebgpu(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined });
+      const [{ load, NearsideError }] = await modules();
+      const error = await load(url, { device: "webgpu" }).then(
+        () => undefined,
+        (e: unknown) => e,
+      );
+      if (!(error instanceof NearsideError) || error.code !== "device-unavailable") throw new Error(String(error));
+      const model = await load(url);
+      const { device, refused } = model.stats();
+      model.dispose();
+      if (device.kind !== "wasm" || refused[0]?.code !== "device-unavailable") throw new Error(`auto takes ${device.kind}`);
+      return error.message;
     }, client.model);
   }
 

@@ -1,5 +1,5 @@
 // What the suite asks of a model, the same in a window and in a worker.
-import type { DataType, TensorData } from "nearside";
+import type { DataType, Progress, TensorData } from "nearside";
 import { parseNpy } from "../lib/npy.js";
 
 type Nearside = typeof import("nearside");
@@ -15,6 +15,8 @@ export interface Task {
   readonly outputs: readonly string[];
   /** Milliseconds after which the load is aborted. */
   readonly abortAfter?: number;
+  /** The stage of the load at whose first progress it is aborted. */
+  readonly abortAt?: Progress["stage"];
   readonly stallTimeout?: number;
   readonly cache?: "cache" | "none";
   /** Loads, runs and disposes this often [1]. */
@@ -37,6 +39,13 @@ export interface Failed {
   readonly message: string;
 }
 
+/** What a task left behind. */
+export interface Left {
+  /** Bytes of GPU buffers. */
+  readonly gpu: number;
+  readonly workers: number;
+}
+
 /** Bare module names mean nothing in a worker, which has no import map. */
 const MODULE = "/pkg/index.js";
 
@@ -49,11 +58,15 @@ export async function runTask(task: Task): Promise<Done> {
 }
 
 async function once({ load, Tensor }: Nearside, task: Task): Promise<Done> {
-  const signal = task.abortAfter === undefined ? undefined : AbortSignal.timeout(task.abortAfter);
+  const stop = new AbortController();
+  if (task.abortAfter !== undefined) setTimeout(() => stop.abort(), task.abortAfter);
   const model = await load(new URL(task.model, location.href).href, {
     device: task.device,
     threads: task.threads,
-    signal,
+    signal: stop.signal,
+    onProgress: (progress) => {
+      if (progress.stage === task.abortAt) stop.abort();
+    },
     ...(task.cache === undefined ? {} : { cache: task.cache }),
     ...(task.stallTimeout === undefined ? {} : { stallTimeout: task.stallTimeout }),
   });
