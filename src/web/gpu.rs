@@ -6,10 +6,12 @@ use super::{Result, throw, to_js};
 use crate::error::{Error, Kind};
 use crate::runtime::gpu::{Choice, Feed, Gpu, GpuSession, GpuTensor};
 use crate::tensor::{Array, DType};
+use js_sys::Promise;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::future_to_promise;
 
 /// A WebGPU device.
 #[wasm_bindgen]
@@ -59,13 +61,16 @@ struct Slot {
     disposed: bool,
 }
 
-/// Allocates the model's buffers and compiles its pipelines.
-#[wasm_bindgen(js_name = startSession)]
-pub async fn start_session(device: &GpuDevice, package: &Package, wgsl: String) -> Result<Session> {
-    let gpu = device.gpu.clone();
-    let session = GpuSession::new(&gpu, package.plan.clone(), &wgsl).await.map_err(throw)?;
-    let slot = Slot { session: Some(session), disposed: false };
-    Ok(Session { slot: Rc::new(RefCell::new(slot)), gpu })
+/// Allocates the model's buffers and compiles its pipelines. Meanwhile device and package may be freed: a load that is
+/// aborted does not wait for this.
+#[wasm_bindgen(js_name = startSession, unchecked_return_type = "Promise<Session>")]
+pub fn start_session(device: &GpuDevice, package: &Package, wgsl: String) -> Promise {
+    let (gpu, plan) = (device.gpu.clone(), package.plan.clone());
+    future_to_promise(async move {
+        let session = GpuSession::new(&gpu, plan, &wgsl).await.map_err(throw)?;
+        let slot = Slot { session: Some(session), disposed: false };
+        Ok(Session { slot: Rc::new(RefCell::new(slot)), gpu }.into())
+    })
 }
 
 #[wasm_bindgen]
@@ -189,10 +194,14 @@ impl GpuValue {
         to_js(&Described { dtype: self.tensor.dtype, dims: &self.tensor.shape })
     }
 
-    /// The elements, little-endian.
-    pub async fn read(&self) -> Result<Vec<u8>> {
+    /// The elements, little-endian. Meanwhile this may be freed.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Uint8Array>")]
+    pub fn read(&self) -> Promise {
         let (tensor, gpu) = (self.tensor.clone(), self.gpu.clone());
-        Ok(tensor.read(&gpu).await.map_err(throw)?.bytes().to_vec())
+        future_to_promise(async move {
+            let array = tensor.read(&gpu).await.map_err(throw)?;
+            Ok(js_sys::Uint8Array::from(array.bytes()).into())
+        })
     }
 
     /// Frees the buffer.

@@ -1,6 +1,7 @@
 // The browser suite: real models in Chromium, in a window and in a worker, on WebGPU and on wasm, against ONNX Runtime's
 // answers; then everything that can go wrong. Prints a line of JSON for each test.
-// usage: node suite.js CONFIG.json
+// usage: node suite.js CONFIG.json [NAME]
+// With NAME, only the tests whose name contains it.
 import { readFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
@@ -71,7 +72,9 @@ class Suite {
   }
 
   async run(): Promise<void> {
+    const wanted = process.argv[3] ?? "";
     for (const [name, test] of this.#tests) {
+      if (!name.includes(wanted)) continue;
       const start = performance.now();
       let passed = true;
       let detail: string;
