@@ -17,8 +17,6 @@ interface Config {
   readonly models: readonly ModelSpec[];
   /** Runners that are compared with each other, in turn. */
   readonly groups: readonly (readonly RunnerName[])[];
-  /** Files that each runner loads, which are put into the HTTP cache before a first run; model files are added. */
-  readonly runtimeFiles: Readonly<Partial<Record<RunnerName, readonly string[]>>>;
   /** Milliseconds that the rounds of one group may take, about. */
   readonly budgetMs: number;
 }
@@ -44,24 +42,13 @@ function progress(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-/** Files of a Nearside package that its manifest names. */
-async function packageFiles(origin: string, folder: string): Promise<string[]> {
-  const response = await fetch(new URL(`${folder}/manifest.json`, origin));
-  if (!response.ok) return [];
-  const manifest = (await response.json()) as { files: readonly { path: string; role: string }[] };
-  const wanted = new Set(["plan", "wasm", "wasm-relaxed", "wasm-threads", "wgsl", "golden", "weights"]);
-  return manifest.files.filter((file) => wanted.has(file.role)).map((file) => `${folder}/${file.path}`);
-}
-
-/** Time to the first answer in a browser that has only the HTTP cache, and the largest difference. */
-async function first(config: Config, server: Server, name: RunnerName, model: ModelSpec) {
+/** Opens a runner in a browser of its own, after `warm` was put into its HTTP cache. */
+async function openAlone(config: Config, server: Server, name: RunnerName, model: ModelSpec, warm: readonly string[]) {
   const browser = await launch(config.chromium);
   try {
     const { page, errors } = await browser.page();
     await page.goto(`${server.origin}/bench/index.html`);
-    const isOurs = name.startsWith("nearside");
-    const files = isOurs ? await packageFiles(server.origin, model.package) : [model.onnx];
-    await page.evaluate((urls) => window.bench.warm(urls), [...(config.runtimeFiles[name] ?? []), ...files]);
+    await page.evaluate((urls) => window.bench.warm(urls), warm);
     try {
       return await page.evaluate(([name, model]) => window.bench.open(name, model), [name, model] as const);
     } catch (error) {
@@ -70,6 +57,19 @@ async function first(config: Config, server: Server, name: RunnerName, model: Mo
   } finally {
     await browser.close();
   }
+}
+
+/** Milliseconds to the first answer in a browser that has only the HTTP cache. What the runner fetches, a first opening tells. */
+async function first(
+  config: Config,
+  server: Server,
+  requested: Set<string>,
+  name: RunnerName,
+  model: ModelSpec,
+): Promise<number> {
+  requested.clear();
+  await openAlone(config, server, name, model, []);
+  return (await openAlone(config, server, name, model, [...requested])).ms;
 }
 
 /** Milliseconds that the page's main thread was busy during `work`, divided by `runs`. */
@@ -87,13 +87,14 @@ async function measureGroup(
   config: Config,
   browser: Browser,
   server: Server,
+  requested: Set<string>,
   group: readonly RunnerName[],
   model: ModelSpec,
 ): Promise<Partial<Record<RunnerName, Figures>>> {
   const firsts = new Map<RunnerName, number>();
   for (const name of group) {
     progress(`${model.name}: first answer of ${name}`);
-    firsts.set(name, (await first(config, server, name, model)).ms);
+    firsts.set(name, await first(config, server, requested, name, model));
   }
   const { page, errors } = await browser.page();
   await page.goto(`${server.origin}/bench/index.html`);
@@ -144,7 +145,12 @@ async function measureGroup(
 async function main(): Promise<void> {
   const config = await readConfig<Config>();
   await writePeakModules(config.js);
-  const server = await serve({ mounts: config.mounts, headers: ISOLATED });
+  const requested = new Set<string>();
+  const intercept = ({ url }: { readonly url?: string | undefined }): boolean => {
+    if (url !== undefined) requested.add(url);
+    return false;
+  };
+  const server = await serve({ mounts: config.mounts, headers: ISOLATED, intercept });
   const browser = await launch(config.chromium);
   try {
     const { page } = await browser.page();
@@ -154,7 +160,9 @@ async function main(): Promise<void> {
     const models: Record<string, Partial<Record<RunnerName, Figures>>> = {};
     for (const model of config.models) {
       const figures: Partial<Record<RunnerName, Figures>> = {};
-      for (const group of config.groups) Object.assign(figures, await measureGroup(config, browser, server, group, model));
+      for (const group of config.groups) {
+        Object.assign(figures, await measureGroup(config, browser, server, requested, group, model));
+      }
       models[model.name] = figures;
     }
     process.stdout.write(`${JSON.stringify({ chromium: browser.version, peak, models })}\n`);

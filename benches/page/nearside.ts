@@ -1,12 +1,14 @@
 // Nearside, through the public interface of its npm package.
-import { Tensor, load } from "nearside";
+import type { Tensor as NearsideTensor } from "nearside";
 import type { Open } from "./runner.js";
 
 /** A device with this many threads. */
 export function nearside(device: "wasm" | "webgpu", threads: number): Open {
   return async (spec, inputs) => {
+    // Loading the library counts as time to the first answer.
+    const { Tensor, load } = await import("nearside");
     const model = await load(new URL(spec.package, location.href).href, { device, threads, cache: "none" });
-    const feeds: Record<string, Tensor> = {};
+    const feeds: Record<string, NearsideTensor> = {};
     for (const [name, { data, shape, dtype }] of inputs) {
       if (data instanceof Float32Array) feeds[name] = new Tensor("float32", data, shape);
       else if (data instanceof BigInt64Array) feeds[name] = new Tensor("int64", data, shape);

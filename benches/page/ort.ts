@@ -50,8 +50,8 @@ export const ortWasm = (threads: number): Open => plain("ort.wasm.bundle.min.mjs
 export const ortWebgpu: Open = plain("ort.webgpu.bundle.min.mjs", "webgpu", 1);
 
 /**
- * The WebGPU provider with graph capture, which wants the provider as an object and inputs and outputs in buffers of the
- * caller's that stay the same. A run uploads the inputs and reads the output back, as in the other modes.
+ * The WebGPU provider with graph capture, which wants the provider as an object, inputs in buffers of the caller's that stay
+ * the same, and outputs on the GPU. A run uploads the inputs and reads the output back, as in the other modes.
  */
 export const ortCapture: Open = async (model, inputs) => {
   const ort = await library("ort.webgpu.bundle.min.mjs", "capture");
@@ -84,28 +84,16 @@ function captured(
     uploads.push([buffer, data.slice().buffer as ArrayBuffer]);
     feeds[name] = ort.Tensor.fromGpuBuffer(buffer, { dataType, dims: [...shape] });
   }
-  const fetches: Record<string, Ort.Tensor> = {};
-  const outputs = new Map<string, GPUBuffer>();
-  const bytes = new Map<string, number>();
-  for (const meta of session.outputMetadata) {
-    if (!meta.isTensor) throw new Error(`output ${meta.name} is not a tensor`);
-    const dims = meta.shape.map((dim) => (typeof dim === "number" ? dim : (model.dims[dim] ?? 1)));
-    const size = 4 * dims.reduce((product, dim) => product * dim, 1);
-    const buffer = device.createBuffer({ size: padded(size), usage });
-    outputs.set(meta.name, buffer);
-    bytes.set(meta.name, size);
-    fetches[meta.name] = ort.Tensor.fromGpuBuffer(buffer, { dataType: "float32", dims });
-  }
-  const source = outputs.get(model.output);
-  const size = bytes.get(model.output);
-  if (!source || size === undefined) throw new Error(`no output ${model.output}`);
-  const readback = device.createBuffer({ size: padded(size), usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+  let readback: GPUBuffer | undefined;
   return {
     async run() {
       for (const [buffer, data] of uploads) device.queue.writeBuffer(buffer, 0, data);
-      await session.run(feeds, fetches);
+      const output = (await session.run(feeds, [model.output]))[model.output];
+      if (!output) throw new Error(`no output ${model.output}`);
+      const size = 4 * output.size;
+      readback ??= device.createBuffer({ size: padded(size), usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
       const encoder = device.createCommandEncoder();
-      encoder.copyBufferToBuffer(source, 0, readback, 0, size);
+      encoder.copyBufferToBuffer(output.gpuBuffer as GPUBuffer, 0, readback, 0, size);
       device.queue.submit([encoder.finish()]);
       await readback.mapAsync(GPUMapMode.READ, 0, size);
       const result = new Float32Array(readback.getMappedRange(0, size).slice(0));
@@ -115,8 +103,7 @@ function captured(
     async dispose() {
       await session.release();
       for (const [buffer] of uploads) buffer.destroy();
-      for (const buffer of outputs.values()) buffer.destroy();
-      readback.destroy();
+      readback?.destroy();
     },
   };
 }
