@@ -498,6 +498,40 @@ impl Arena {
         }
     }
 
+    /// What is added to negative indices in `select(x < 0, x + n, x)`, where the three expressions are its parts and `n` is
+    /// known not to be negative.
+    pub fn wrapped_index(&self, condition: ExprId, then: ExprId, otherwise: ExprId) -> Option<ExprId> {
+        let Node::Binary(BinaryOp::Lt, x, zero) = *self.node(condition) else { return None };
+        let Node::Binary(BinaryOp::Add, y, n) = *self.node(then) else { return None };
+        let is_zero = matches!(self.node(zero), Node::Const(s) if s.as_int() == Some(0));
+        let natural = match self.node(n) {
+            Node::Const(s) => s.as_int().is_some_and(|n| n >= 0),
+            Node::Dim(_) => true,
+            _ => false,
+        };
+        (x == otherwise && y == otherwise && is_zero && natural).then_some(n)
+    }
+
+    /// Whether the expression computes in 64-bit integers so that, in 32 bits, the result may have to be refused.
+    pub fn may_overflow(&self, e: ExprId) -> bool {
+        use BinaryOp::{Add, Mul, Shl, Shr, Sub};
+        let (mut sums, mut safe) = (BTreeSet::new(), BTreeSet::new());
+        self.visit(e, &mut |id, n| match n {
+            Node::Binary(Add | Sub | Mul | Shl | Shr, ..) | Node::Unary(..) | Node::Fold { .. }
+                if matches!(self.ty(id), Ty::I64 | Ty::U64) =>
+            {
+                sums.insert(id);
+            }
+            Node::Select { condition, then, otherwise } => {
+                if self.wrapped_index(*condition, *then, *otherwise).is_some() {
+                    safe.insert(*then);
+                }
+            }
+            _ => {}
+        });
+        !sums.is_subset(&safe)
+    }
+
     /// The children of a node, in order.
     pub fn children(&self, e: ExprId) -> Vec<ExprId> {
         match self.node(e) {

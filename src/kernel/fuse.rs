@@ -26,7 +26,7 @@ const REPEATED: u32 = 12;
 const FEW_ROWS: i64 = 64;
 const LARGE: i64 = 16384;
 /// Values that a kernel may read once something was inlined into it. WebGPU grants every adapter 8 storage buffers a
-/// shader stage: these, what the kernel writes, and the overflow flag.
+/// shader stage: these, what the kernel writes, and the overflow flag, without which it may read one more.
 pub const MOST_READS: usize = 6;
 
 /// Decides what is stored. Returns the stored values in order of definition; their functions then load only stored
@@ -192,7 +192,8 @@ fn may_inline(values: &Values, v: ValueId, f: &Func, readers: &BTreeSet<ValueId>
         let mut read = loads(values, reader.expr);
         read.remove(&v);
         read.extend(loads(values, f.expr));
-        if read.len() > MOST_READS {
+        let flag = values.arena.may_overflow(reader.expr) || values.arena.may_overflow(f.expr);
+        if read.len() > MOST_READS + usize::from(!flag) {
             return false;
         }
         if view {

@@ -35,7 +35,8 @@ pub(super) fn write(g: &mut Gen<'_>, kernel: &Kernel, a: &Attention) -> Result<(
     };
     let depth = depth_of(g, a);
     let held = vectors.unwrap_or(1) + depth.map_or(1, |d| d / 4);
-    let rows: i64 = if held <= 16 && m.range(&g.values.arena.ranges).max > 1 { 2 } else { 1 };
+    let most = m.range(&g.values.arena.ranges).max;
+    let rows: i64 = if held > 16 { 1 } else { most.clamp(1, 4) };
 
     let blocks = ceil_div(&m, rows);
     let arena = &mut g.values.arena;

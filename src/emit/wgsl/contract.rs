@@ -224,20 +224,32 @@ fn products(
         }
         a_names.push(names);
     }
-    for s in 0..steps {
+    if inner.is_some() {
+        // Four steps at once, as the product of a matrix: an accumulator is read and written once for them.
+        for (j, column) in right.iter().enumerate() {
+            let mut parts = vec![];
+            for e in column {
+                let v = step_value(g, *e, "q")?;
+                parts.push(if v.wide { v.text } else { format!("vec4<f32>({})", v.text) });
+            }
+            let matrix = g.fresh("f");
+            g.line(&format!("let {matrix} = mat4x4<f32>({});", parts.join(", ")));
+            for (i, names) in a_names.iter().enumerate() {
+                let acc = &accumulators[i * columns.len() + j];
+                g.line(&format!("{acc} = {acc} + {matrix} * {};", names[0].text));
+            }
+        }
+    }
+    for s in 0..if inner.is_some() { 0 } else { steps } {
         let mut b_names = vec![];
         for column in &right {
             let v = step_value(g, column[s], "q")?;
             b_names.push(if v.wide { v.text } else { format!("vec4<f32>({})", v.text) });
         }
         for (i, names) in a_names.iter().enumerate() {
-            let a = match &inner {
-                Some(_) => format!("{}.{}", names[0].text, ["x", "y", "z", "w"][s]),
-                None => names[s].text.clone(),
-            };
             for (j, b) in b_names.iter().enumerate() {
                 let acc = &accumulators[i * columns.len() + j];
-                g.line(&format!("{acc} = {acc} + {a} * {b};"));
+                g.line(&format!("{acc} = {acc} + {} * {b};", names[s].text));
             }
         }
     }

@@ -94,7 +94,16 @@ impl Gen<'_> {
             Node::Unary(op, a) => self.unary(op, a),
             Node::Binary(op, a, b) => self.binary(op, a, b),
             Node::Select { condition, then, otherwise } => {
-                let (c, t, f) = (self.value(condition)?, self.value(then)?, self.value(otherwise)?);
+                let (c, f) = (self.value(condition)?, self.value(otherwise)?);
+                let t = match self.values.arena.wrapped_index(condition, then, otherwise) {
+                    // A negative index comes nearer to zero, so that its sum needs no check.
+                    Some(n) => {
+                        let n = self.value(n)?;
+                        let n = splat(self.values.arena.ty(then), &n, f.wide)?;
+                        Val { text: format!("({} + {n})", f.text), wide: f.wide }
+                    }
+                    None => self.value(then)?,
+                };
                 let wide = c.wide || t.wide || f.wide;
                 let ty = self.values.arena.ty(then);
                 let (t, f) = (splat(ty, &t, wide)?, splat(ty, &f, wide)?);
