@@ -2,8 +2,8 @@
 
 use super::expr::{Axis, BinaryOp, ExprId, FoldOp, Node, Ty};
 use super::values::{ValueId, Values};
-use crate::tensor::DType;
-use std::collections::BTreeSet;
+use crate::tensor::{DType, Dim};
+use std::collections::{BTreeSet, HashMap};
 
 /// A contraction: `Σ over k of a · b`, with its output axes by what the operands depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,13 @@ pub struct Roles {
 /// The contraction in `expr`, a function of `axes`, where it is one: exactly one fold, a float32 sum of products of
 /// two loads, each output axis read by an operand, exactly one of them by `b` alone.
 pub fn recognize(values: &Values, axes: &[Axis], expr: ExprId) -> Option<Roles> {
+    let (fold, k, a, b) = product(values, expr)?;
+    roles(values, axes, fold, k, a, b).or_else(|| roles(values, axes, fold, k, b, a))
+}
+
+/// The only fold of an expression, where it is a float32 sum of products, with its axes and factors; constants are the
+/// second factor.
+fn product(values: &Values, expr: ExprId) -> Option<(ExprId, &[Axis], ExprId, ExprId)> {
     let arena = &values.arena;
     let mut folds = vec![];
     arena.visit(expr, &mut |id, n| {
@@ -40,7 +47,19 @@ pub fn recognize(values: &Values, axes: &[Axis], expr: ExprId) -> Option<Roles> 
     }
     let constant = |e: ExprId| load_of(values, e).is_some_and(|v| values.constant(v).is_some());
     let (a, b) = if constant(*x) && !constant(*y) { (*y, *x) } else { (*x, *y) };
-    roles(values, axes, fold, k, a, b).or_else(|| roles(values, axes, fold, k, b, a))
+    Some((fold, k, a, b))
+}
+
+/// The operands of a contraction or of a grouped convolution.
+pub fn operands(values: &Values, axes: &[Axis], expr: ExprId) -> Option<(ExprId, ExprId)> {
+    match recognize(values, axes, expr) {
+        Some(r) => Some((r.a, r.b)),
+        None => {
+            let (_, _, a, b) = product(values, expr)?;
+            let loads = unguarded(values, a).is_some() && unguarded(values, b).is_some();
+            (loads && group_axis(values, axes, expr).is_some()).then_some((a, b))
+        }
+    }
 }
 
 fn roles(values: &Values, axes: &[Axis], fold: ExprId, k: &[Axis], a: ExprId, b: ExprId) -> Option<Roles> {
@@ -70,6 +89,52 @@ fn roles(values: &Values, axes: &[Axis], fold: ExprId, k: &[Axis], a: ExprId, b:
         return None;
     }
     Some(Roles { fold, a, b, batch, m, n, k: k.to_vec() })
+}
+
+/// A grouped convolution as a contraction with the group as a batch axis: its channel axis is split in two.
+#[derive(Debug, Clone)]
+pub struct Grouped {
+    pub roles: Roles,
+    /// The function's expression over the new axes.
+    pub expr: ExprId,
+    /// The channel axis, and what it is in terms of the new ones.
+    pub channel: Axis,
+    pub at: ExprId,
+}
+
+/// The least outputs of a group that are worth columns of a register tile.
+const LEAST_GROUP: i64 = 4;
+
+/// The grouped convolution in `expr`, a function of `axes`, where it is one: its input's channel depends on the quotient
+/// of the output's by a constant.
+pub fn grouped(values: &mut Values, axes: &[Axis], expr: ExprId) -> Option<Grouped> {
+    let (channel, per) = group_axis(values, axes, expr)?;
+    let channels = values.arena.extent(channel).known()?;
+    let (group, rest) = (values.arena.axis(Dim::from(channels / per)), values.arena.axis(Dim::from(per)));
+    let (g, r, per) = (values.arena.axis_expr(group), values.arena.axis_expr(rest), values.arena.int(per));
+    let at = values.arena.mul(g, per);
+    let at = values.arena.add(at, r);
+    let expr = values.arena.substitute(expr, &HashMap::from([(channel, at)]));
+    let mut split: Vec<Axis> = axes.iter().copied().filter(|a| *a != channel).collect();
+    split.extend([group, rest]);
+    let roles = recognize(values, &split, expr)?;
+    (roles.n == rest).then_some(Grouped { roles, expr, channel, at })
+}
+
+/// The channel axis of a grouped convolution, and how many outputs a group has.
+fn group_axis(values: &Values, axes: &[Axis], expr: ExprId) -> Option<(Axis, i64)> {
+    let mut found = BTreeSet::new();
+    values.arena.visit(expr, &mut |_, n| {
+        if let Node::Binary(BinaryOp::FloorDiv, x, per) = n
+            && let (Node::Axis(c), Some(per)) = (values.arena.node(*x), values.arena.as_int(*per))
+            && axes.contains(c)
+        {
+            found.insert((*c, per));
+        }
+    });
+    let [(channel, per)] = found.into_iter().collect::<Vec<_>>()[..] else { return None };
+    let whole = values.arena.extent(channel).known()? % per.max(1) == 0;
+    (per >= LEAST_GROUP && whole).then_some((channel, per))
 }
 
 fn affine_load(values: &Values, value: ValueId, index: &[ExprId]) -> Option<()> {

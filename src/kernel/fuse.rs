@@ -214,9 +214,9 @@ fn may_inline(values: &Values, v: ValueId, f: &Func, readers: &BTreeSet<ValueId>
 
 /// A contraction's operands must remain affine loads: what feeds one is inlined only where it is such a load.
 fn operand_stays(values: &Values, v: ValueId, f: &Func, reader: &Func) -> bool {
-    let Some(roles) = contract::recognize(values, &reader.axes, reader.expr) else { return true };
+    let Some((a, b)) = contract::operands(values, &reader.axes, reader.expr) else { return true };
     let feeds = |e| contract::load_of(values, e) == Some(v);
-    if !feeds(roles.a) && !feeds(roles.b) {
+    if !feeds(a) && !feeds(b) {
         return true;
     }
     match values.arena.node(f.expr) {
@@ -224,7 +224,7 @@ fn operand_stays(values: &Values, v: ValueId, f: &Func, reader: &Func) -> bool {
             values.dtype(*value) == crate::tensor::DType::Float32
                 && index.iter().all(|i| values.arena.affine(*i).is_some())
                 // Inlined, a reader's affine index stays affine only where this one is.
-                && !(feeds(roles.b) && values.constant(*value).is_none() && values.constant(v).is_some())
+                && !(feeds(b) && values.constant(*value).is_none() && values.constant(v).is_some())
         }
         _ => false,
     }

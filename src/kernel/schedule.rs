@@ -1,7 +1,7 @@
 //! From stored values to kernels: layouts are chosen, indices become flat offsets, loops get their order.
 
 use super::attention::{self, Parts};
-use super::contract::{self, Roles};
+use super::contract::{self, Grouped, Roles};
 use super::expr::{Axis, ExprId, Node};
 use super::fuse::has_fold;
 use super::layout::Layout;
@@ -155,11 +155,36 @@ impl Scheduler {
             Some(_) => Layout::row_major(f.axes.len()),
             None => self.inherited(values, f),
         };
+        if roles.is_none()
+            && let Some(g) = contract::grouped(values, &f.axes, f.expr)
+            && self.groups(values, v, f, &g)
+        {
+            return;
+        }
         self.place(values, v, layout);
         match roles {
             Some(r) => self.contraction(values, v, f, r),
             None => self.loops(values, v, f),
         }
+    }
+
+    /// A grouped convolution, where its weights lie with the channel last.
+    fn groups(&mut self, values: &mut Values, v: ValueId, f: &Func, g: &Grouped) -> bool {
+        if self.column_stride(values, &g.roles) != Some(Dim::from(1)) {
+            return false;
+        }
+        self.place(values, v, last(&f.axes, g.channel));
+        let channel = HashMap::from([(g.channel, g.at)]);
+        let flat = self.flat(values, g.expr);
+        let mut store = self.store(values, v, &f.axes, flat);
+        store.index = values.arena.substitute(store.index, &channel);
+        self.tiles(values, v, &g.roles, BOrder::Rows, store)
+    }
+
+    /// How far the right operand moves with a column.
+    fn column_stride(&self, values: &mut Values, r: &Roles) -> Option<Dim> {
+        let offset = self.flat(values, r.b);
+        values.arena.affine(self.index_of(values, offset)).and_then(|a| a.terms.get(&r.n).cloned())
     }
 
     /// The order of the largest value of the same rank that the function reads, where that is not row-major.
@@ -194,9 +219,7 @@ impl Scheduler {
                 .is_some_and(|l| matches!(l, Layout::Panel { .. }));
         let (mut expr, mut r) = (f.expr, r);
         if !panel {
-            let offset = self.flat(values, r.b);
-            let unit = values.arena.affine(self.index_of(values, offset)).and_then(|a| a.terms.get(&r.n).cloned());
-            if unit != Some(Dim::from(1)) {
+            if self.column_stride(values, &r) != Some(Dim::from(1)) {
                 let packed = self.pack(values, &r);
                 expr = values.arena.rewrite(expr, &mut |arena, n| (*n == *arena.node(r.b)).then_some(packed));
                 match contract::recognize(values, &f.axes, expr) {
@@ -205,33 +228,28 @@ impl Scheduler {
                 }
             }
         }
-        // Every node of the flat expression is found again through the rewritten fold.
-        let flat_fold = self.flat(values, r.fold);
         let flat = self.flat(values, expr);
-        let (a, b) = match values.arena.node(flat_fold) {
-            Node::Fold { body, .. } => match values.arena.node(*body).clone() {
-                Node::Binary(_, x, y) => {
-                    let b = self.flat(values, r.b);
-                    if y == b { (x, y) } else { (y, x) }
-                }
-                _ => return self.loops(values, v, f),
-            },
-            _ => return self.loops(values, v, f),
-        };
-        let axes: Vec<Axis> = r.batch.iter().chain(&r.m).copied().chain([r.n]).collect();
         let store = self.store(values, v, &f.axes, flat);
-        let contract = Contract {
-            batch: r.batch.len(),
-            n: r.n,
-            k: r.k.clone(),
-            a,
-            b,
-            b_order: if panel { BOrder::Panel } else { BOrder::Rows },
-            fold: flat_fold,
-        };
+        let order = if panel { BOrder::Panel } else { BOrder::Rows };
+        if !self.tiles(values, v, &r, order, store) {
+            self.loops(values, v, f);
+        }
+    }
+
+    /// Adds the kernel of a contraction; false where its flat form is not one.
+    fn tiles(&mut self, values: &mut Values, v: ValueId, r: &Roles, b_order: BOrder, store: Store) -> bool {
+        // Every node of the flat expression is found again through the rewritten fold.
+        let fold = self.flat(values, r.fold);
+        let Node::Fold { body, .. } = *values.arena.node(fold) else { return false };
+        let Node::Binary(_, x, y) = *values.arena.node(body) else { return false };
+        let b = self.flat(values, r.b);
+        let (a, b) = if y == b { (x, y) } else { (y, x) };
+        let axes: Vec<Axis> = r.batch.iter().chain(&r.m).copied().chain([r.n]).collect();
+        let contract = Contract { batch: r.batch.len(), n: r.n, k: r.k.clone(), a, b, b_order, fold };
         let kernel =
             Kernel { name: values.get(v).name.clone(), axes, stores: vec![store], form: Form::Contract(contract) };
         self.push(values, kernel);
+        true
     }
 
     fn attention(&mut self, values: &mut Values, v: ValueId, f: &Func, p: &Parts) {

@@ -148,7 +148,9 @@ impl Writer<'_> {
                 // A share starts at a multiple of 4 and ends at one or at the axis's end.
                 _ => self.round_down(end, 4, 0).map(|(stop, _)| (stop, false))?,
             };
-            rest = stop != Some(end);
+            // Shares of whole vectors leave nothing over.
+            let whole = self.values.arena.extent(axis).known().is_some_and(|n| n % 4 == 0);
+            rest = stop != Some(end) && !whole;
             if let Some(stop) = stop {
                 let old = self.lane_axis.replace(axis);
                 let r = self.for_loop(axis, index, stop, 4, runs, |g| f(g, true));

@@ -646,6 +646,51 @@ fn convolutions() {
     }
 }
 
+/// Grouped convolutions: few and many outputs a group, columns that fill tiles and that do not, with an epilogue.
+#[test]
+fn grouped_convolutions() {
+    // (groups, input and output channels of a group, width, padding)
+    for (groups, inputs, outputs, width, pad) in [(2, 3, 4, 7, 1), (3, 8, 8, 6, 0), (4, 5, 12, 9, 1), (2, 4, 2, 5, 1)] {
+        let mut v = Values::new();
+        let (c, n) = (groups * inputs, groups * outputs);
+        let x = v.input(0, DType::Float32, dims(&[2, c, 5, width]));
+        let w = v.constant_array(floats(&[n, inputs, 3, 3], 5));
+        let bias = v.constant_array(floats(&[n], 6));
+        let shape = dims(&[2, n, 3 + 2 * pad, width - 2 + 2 * pad]);
+        let y = v
+            .func(DType::Float32, shape, |v, i| {
+                let i = i.to_vec();
+                let sum = v.fold(FoldOp::Sum, &dims(&[3, 3, inputs]), |v, k| {
+                    let zero = v.arena.int(0);
+                    let (mut at, mut tests) = (vec![], vec![]);
+                    for (o, k, n) in [(i[2], k[0], 5), (i[3], k[1], width as i64)] {
+                        let p = v.arena.add(o, k);
+                        let (pad, n) = (v.arena.int(pad as i64), v.arena.int(n));
+                        let p = v.arena.sub(p, pad);
+                        tests.push(v.arena.ge(p, zero));
+                        tests.push(v.arena.lt(p, n));
+                        at.push(p);
+                    }
+                    let guard = tests.into_iter().reduce(|a, b| v.arena.and(a, b)).unwrap();
+                    let (per, inputs) = (v.arena.int(outputs as i64), v.arena.int(inputs as i64));
+                    let group = v.arena.binary(BinaryOp::FloorDiv, i[1], per);
+                    let first = v.arena.mul(group, inputs);
+                    let channel = v.arena.add(first, k[2]);
+                    let e = v.load(x, &[i[0], channel, at[0], at[1]]);
+                    let z = v.arena.real(Ty::F32, 0.0);
+                    let e = v.arena.select(guard, e, z);
+                    let w = v.load(w, &[i[1], k[2], k[0], k[1]]);
+                    Ok(v.arena.mul(e, w))
+                })?;
+                let b = v.load(bias, &i[1..2]);
+                Ok(v.arena.add(sum, b))
+            })
+            .unwrap();
+        let name = format!("{groups} groups of {inputs} to {outputs}, width {width}, padding {pad}");
+        check(&name, &v, &[y], &[floats(&[2, c, 5, width], 2)], &Bindings::new(), 1e-4, 1e-5);
+    }
+}
+
 /// Products over a symbolic number of rows and a batch, one operand transposed, then a function without a vector form.
 #[test]
 fn batched_products() {
