@@ -21,6 +21,8 @@ pub struct Options {
     pub version: String,
     /// Bounds of symbolic dims. A dim that is not named here is fixed at 1, and the report says so.
     pub dims: BTreeMap<Sym, DimRange>,
+    /// Inputs that become constants, by name. Shapes may depend on what they hold.
+    pub constants: Vec<(String, Array)>,
     pub weights: WeightType,
     pub fusion: Fusion,
 }
@@ -31,6 +33,7 @@ impl Default for Options {
             name: "model".into(),
             version: "1.0.0".into(),
             dims: BTreeMap::new(),
+            constants: vec![],
             weights: WeightType::F32,
             fusion: Fusion::On,
         }
@@ -81,6 +84,9 @@ pub fn compile(bytes: &[u8], external: &dyn ExternalData, options: &Options, eng
     report.nodes_read = graph.nodes.len();
     for n in &graph.nodes {
         *report.ops.entry(n.op.name).or_default() += 1;
+    }
+    for (name, data) in &options.constants {
+        graph.fix_input(name, data.clone())?;
     }
     let dims = bind_dims(&mut graph, options, &mut report)?;
     match options.fusion {

@@ -6,13 +6,13 @@ import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { type BuildOptions, type Built, type External, build, inspect } from "./compiler.js";
 import { type ErrorCode, NearsideError, toError } from "./errors.js";
-import { readNpz } from "./npz.js";
+import { readNpy, readNpz } from "./npz.js";
 import type { Tensor } from "./tensor.js";
 
 const USAGE = `Compiles ONNX models to WebAssembly and WGSL.
 
 Usage: nearside build MODEL.onnx -o DIR [--name N] [--version V] [--dim NAME=MIN..MAX]… [--weights f32|f16]
-                      [--golden IN.npz] [--unfused]
+                      [--golden IN.npz] [--constant NAME=FILE.npy]… [--unfused]
        nearside inspect MODEL.onnx|DIR
 
 Options:
@@ -21,6 +21,8 @@ Options:
       --version V     The package's version [default: 1.0.0]
       --dim NAME=MIN..MAX
                       Bounds of a symbolic dimension; those not named are fixed at 1
+      --constant NAME=FILE.npy
+                      An input that becomes a constant, so that shapes may depend on it
       --weights T     How float32 weights are stored and downloaded: f32 or f16 [default: f32]
       --golden IN.npz Inputs whose outputs every device must reproduce before it is trusted [default: made up]
       --unfused       Compile every operator by itself
@@ -53,6 +55,7 @@ const OPTIONS = {
   dim: { type: "string", multiple: true, default: [] as string[] },
   weights: { type: "string", default: "f32" },
   golden: { type: "string" },
+  constant: { type: "string", multiple: true, default: [] as string[] },
   unfused: { type: "boolean", default: false },
   json: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
@@ -84,15 +87,22 @@ async function read(path: string): Promise<Uint8Array> {
   }
 }
 
-/** The tensors of a .npz file. */
-async function readGolden(path: string): Promise<Record<string, Tensor>> {
+/** What `parse` makes of a NumPy file. */
+async function readNumpy<T>(path: string, parse: (bytes: Uint8Array) => T): Promise<T> {
   const bytes = await read(path);
   try {
-    return readNpz(bytes);
+    return parse(bytes);
   } catch (thrown) {
     const { code, what, place, help } = toError(thrown);
     throw new NearsideError(code, what, { place: place === undefined ? path : `${path}: ${place}`, help });
   }
+}
+
+/** NAME=FILE.npy */
+async function readConstant(text: string): Promise<[string, Tensor]> {
+  const at = text.indexOf("=");
+  if (at < 1) throw usage(`"${text}" is not NAME=FILE.npy`);
+  return [text.slice(0, at), await readNumpy(text.slice(at + 1), readNpy)];
 }
 
 /** Reads tensors from the files beside the model. The compiler has checked that the names stay below its folder. */
@@ -159,8 +169,9 @@ async function main(args: string[]): Promise<Result> {
   const model = await read(path);
   const dims = Object.fromEntries(values.dim.map(parseDim));
   const external = beside(dirname(path));
-  const golden = values.golden === undefined ? {} : { golden: await readGolden(values.golden) };
-  const options: BuildOptions = { name, version: values.version, dims, weights, fused: !values.unfused, external, ...golden };
+  const golden = values.golden === undefined ? {} : { golden: await readNumpy(values.golden, readNpz) };
+  const constants = Object.fromEntries(await Promise.all(values.constant.map(readConstant)));
+  const options: BuildOptions = { name, version: values.version, dims, constants, weights, fused: !values.unfused, external, ...golden };
   const built = await build(model, options);
   await write(values.output, built);
   const { summary } = built;

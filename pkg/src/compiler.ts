@@ -15,6 +15,8 @@ export interface BuildOptions {
   readonly version?: string;
   /** Bounds of symbolic dimensions, both inclusive; those not named are fixed at 1. */
   readonly dims?: Readonly<Record<string, readonly [min: number, max: number]>>;
+  /** Inputs that become constants, by name, so that shapes may depend on them. */
+  readonly constants?: Readonly<Record<string, Tensor>>;
   /** How float32 weights are stored. @defaultValue f32 */
   readonly weights?: "f32" | "f16";
   /** Whether operators are fused. @defaultValue true */
@@ -76,14 +78,18 @@ async function start(module?: WebAssembly.Module | BufferSource | Response | URL
 export async function build(model: Uint8Array, options: BuildOptions): Promise<Built> {
   const { name, version = "1.0.0", dims = {}, weights = "f32", fused = true, external } = options;
   const compiler = await initCompiler();
-  const golden = options.golden && Object.fromEntries(await Promise.all(Object.entries(options.golden).map(plain)));
-  return call(() => compiler.build(model, { name, version, dims, weights, fused, golden }, external) as Built);
+  const [golden, constants] = await Promise.all([options.golden, options.constants].map(plain));
+  return call(() => compiler.build(model, { name, version, dims, constants, weights, fused, golden }, external) as Built);
 }
 
-/** A tensor as it crosses into WebAssembly. */
-async function plain([name, tensor]: [string, Tensor]): Promise<[string, PlainTensor]> {
-  const { buffer, byteOffset, byteLength } = await tensor.getData();
-  return [name, { type: tensor.type, dims: tensor.dims, bytes: new Uint8Array(buffer, byteOffset, byteLength) }];
+/** Tensors as they cross into WebAssembly. */
+async function plain(tensors: Readonly<Record<string, Tensor>> | undefined): Promise<Record<string, PlainTensor> | undefined> {
+  if (!tensors) return undefined;
+  const all = Object.entries(tensors).map(async ([name, tensor]) => {
+    const { buffer, byteOffset, byteLength } = await tensor.getData();
+    return [name, { type: tensor.type, dims: tensor.dims, bytes: new Uint8Array(buffer, byteOffset, byteLength) }] as const;
+  });
+  return Object.fromEntries(await Promise.all(all));
 }
 
 /** Reads a model and says what it consists of. */

@@ -74,7 +74,7 @@ function* entries(zip: Uint8Array): Generator<[string, Uint8Array]> {
 }
 
 /** A .npy file. */
-function readNpy(bytes: Uint8Array): Tensor {
+export function readNpy(bytes: Uint8Array): Tensor {
   if (bytes[0] !== 0x93 || new TextDecoder().decode(bytes.subarray(1, 6)) !== "NUMPY") throw invalid("not a .npy file");
   const view = viewAt(bytes);
   const wide = view.getUint8(6) >= 2;

@@ -123,6 +123,38 @@ test("npx nearside builds a package that loads from disk, and leaves nothing hal
   }
 });
 
+test("an input that is given at build time is part of the model", async () => {
+  const model = onnx({
+    nodes: [{ op: "Add", inputs: ["x", "w"], output: "y" }],
+    inputs: { x: ["n"], w: ["n"] },
+    outputs: { y: ["n"] },
+  });
+  const w = new Tensor("float32", [10, 20, 30], [3]);
+  const built = await build(model, { name: "m", constants: { w } });
+  const loaded = await load({ files: built.files }, { device: "wasm" });
+  assert.deepEqual(loaded.signature.inputs, [{ name: "x", type: "float32", shape: [3] }]);
+  const { y } = await loaded.run({ x: new Tensor("float32", [1, 2, 3], [3]) });
+  assert.deepEqual(y?.data, Float32Array.of(11, 22, 33));
+  loaded.dispose();
+  await assert.rejects(build(model, { name: "m", constants: { v: w } }), /there is no input "v"/);
+
+  const folder = await mkdtemp(join(tmpdir(), "nearside-constant-"));
+  try {
+    await writeFile(join(folder, "m.onnx"), model);
+    await writeFile(join(folder, "w.npy"), npy("<f4", [3], Float32Array.of(10, 20, 30)));
+    const built = (constant: string) => nearside("build", join(folder, "m.onnx"), "-o", join(folder, "out"), "--constant", constant);
+    assert.equal((await built(`w=${join(folder, "w.npy")}`)).code, 0);
+    const cases: [string, number][] = [
+      ["w", 2],
+      [`w=${join(folder, "none.npy")}`, 5],
+      [`w=${join(folder, "m.onnx")}`, 2],
+    ];
+    for (const [constant, code] of cases) assert.equal((await built(constant)).code, code, constant);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
 test("golden outputs are those of the given inputs", async () => {
   const folder = await mkdtemp(join(tmpdir(), "nearside-golden-"));
   try {

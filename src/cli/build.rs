@@ -1,6 +1,6 @@
 //! `nearside build MODEL.onnx -o DIR`.
 
-use super::model::{Wasmtime, compile_file, parse_dim};
+use super::model::{Wasmtime, compile_file, parse_dim, parse_input};
 use super::{Output, npy};
 use crate::compile::Options;
 use crate::error::{Error, Kind, Result};
@@ -31,6 +31,9 @@ pub(super) struct Args {
     /// Bounds of a symbolic dimension, as NAME=MIN..MAX or NAME=N; those not named are fixed at 1
     #[arg(long = "dim", value_name = "NAME=MIN..MAX", value_parser = parse_dim)]
     dims: Vec<(Sym, DimRange)>,
+    /// An input that becomes a constant, so that shapes may depend on it
+    #[arg(long = "constant", value_name = "NAME=FILE.npy", value_parser = parse_input)]
+    constants: Vec<(String, PathBuf)>,
     /// How float32 weights are stored and downloaded
     #[arg(long, value_enum, default_value = "f32")]
     weights: Weights,
@@ -73,6 +76,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<()> {
         name,
         version: args.version.clone(),
         dims: args.dims.iter().cloned().collect(),
+        constants: args.constants.iter().map(|(n, p)| Ok((n.clone(), npy::read(p)?))).collect::<Result<_>>()?,
         weights: match args.weights {
             Weights::F32 => WeightType::F32,
             Weights::F16 => WeightType::F16,

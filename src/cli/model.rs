@@ -10,7 +10,7 @@ use crate::runtime::cpu;
 use crate::runtime::native::{Device, DeviceName, Parts};
 use crate::tensor::{DimRange, Sym};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Runs emitted code at build time under wasmtime.
 pub(super) struct Wasmtime;
@@ -34,6 +34,12 @@ pub(super) fn parse_dim(text: &str) -> Result<(Sym, DimRange), String> {
         return Err(wrong());
     }
     Ok((name.into(), DimRange { min, max }))
+}
+
+/// `--input NAME=FILE.npy` and the like.
+pub(super) fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or_else(|| format!("\"{text}\" is not NAME=FILE.npy"))?;
+    Ok((name.into(), path.into()))
 }
 
 /// Compiles an ONNX file.

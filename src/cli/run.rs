@@ -1,6 +1,6 @@
 //! `nearside run MODEL|DIR --input NAME=FILE.npy… --output-dir OUT`.
 
-use super::model::{self, open, parse_dim};
+use super::model::{self, open, parse_dim, parse_input};
 use super::{Output, npy};
 use crate::error::{Error, Kind, Result};
 use crate::package;
@@ -46,11 +46,6 @@ struct Written {
     file: PathBuf,
     dtype: &'static str,
     shape: Vec<usize>,
-}
-
-fn parse_input(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, path) = text.split_once('=').ok_or_else(|| format!("\"{text}\" is not NAME=FILE.npy"))?;
-    Ok((name.into(), path.into()))
 }
 
 pub(super) fn run(args: &Args, output: &Output) -> Result<()> {

@@ -78,7 +78,8 @@ impl Graph {
         &mut self.values[v.0 as usize]
     }
 
-    /// Makes an input a constant: its data is part of the model from now on. Shapes may depend on it then.
+    /// Makes an input a constant: its data is part of the model from now on. Shapes may depend on it then, and a symbolic
+    /// dim of it is what the data has.
     pub fn fix_input(&mut self, name: &str, data: Array) -> Result<()> {
         let Some(at) = self.inputs.iter().position(|v| self.value(*v).name == name) else {
             let names: Vec<&str> = self.inputs.iter().map(|v| self.value(*v).name.as_str()).collect();
@@ -98,10 +99,16 @@ impl Graph {
                 format!("input \"{name}\" is {dtype}{shape}, the data is {}{:?}", data.dtype(), data.shape()),
             ));
         }
+        let extents = value.shape.iter().flatten().zip(data.shape());
+        let known: BTreeMap<Sym, Dim> =
+            extents.filter_map(|(d, n)| Some((Sym::from(d.as_sym()?), Dim::from(*n)))).collect();
         value.dtype = Some(data.dtype());
         value.shape = Some(data.shape().iter().map(|n| Dim::from(*n)).collect());
         value.constant = Some(data);
         self.inputs.remove(at);
+        for d in self.values.iter_mut().flat_map(|v| v.shape.iter_mut().flatten()) {
+            *d = d.substitute(&known);
+        }
         Ok(())
     }
 
@@ -109,5 +116,40 @@ impl Graph {
     pub fn add_value(&mut self, value: Value) -> ValueId {
         self.values.push(value);
         ValueId(u32::try_from(self.values.len() - 1).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::infer::infer;
+    use crate::graph::testing::untyped;
+
+    #[test]
+    fn an_input_becomes_a_constant() {
+        let text = "input x: float32[n]
+             input y: float32[n]
+             input k: int64[2]
+             z = Add(x, y)
+             w = Expand(z, k)
+             output w";
+        let mut g = untyped(text);
+        g.fix_input("k", Array::from_i64(vec![2], &[2, 3]).unwrap()).unwrap();
+        g.fix_input("y", Array::from_f32(vec![3], &[1.0, 2.0, 3.0]).unwrap()).unwrap();
+        infer(&mut g).unwrap();
+        let names: Vec<&str> = g.inputs.iter().map(|v| g.value(*v).name.as_str()).collect();
+        assert_eq!(names, ["x"]);
+        assert_eq!(g.value(g.inputs[0]).shape, Some(vec![Dim::from(3)]));
+        assert_eq!(g.value(g.outputs[0].1).shape, Some(vec![Dim::from(2), Dim::from(3)]));
+
+        let wrong = [
+            ("q", Array::from_f32(vec![3], &[0.0; 3]), "there is no input \"q\""),
+            ("k", Array::from_f32(vec![2], &[0.0; 2]), "input \"k\" is int64[2], the data is float32[2]"),
+            ("k", Array::from_i64(vec![3], &[0; 3]), "input \"k\" is int64[2], the data is int64[3]"),
+        ];
+        for (name, data, message) in wrong {
+            let e = untyped(text).fix_input(name, data.unwrap()).unwrap_err();
+            assert_eq!((e.kind(), e.message()), (Kind::InvalidInput, message));
+        }
     }
 }

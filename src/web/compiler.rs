@@ -22,6 +22,8 @@ struct BuildOptions {
     version: String,
     /// Bounds of symbolic dims, both inclusive.
     dims: BTreeMap<String, (i64, i64)>,
+    /// Inputs that become constants, by name.
+    constants: Option<BTreeMap<String, Tensor>>,
     weights: Weights,
     fused: bool,
     /// The inputs of the golden outputs, by name; made up where there are none.
@@ -61,6 +63,7 @@ pub fn build(model: &[u8], options: JsValue, external: Option<Function>) -> Resu
             .iter()
             .map(|(name, (min, max))| (name.as_str().into(), DimRange { min: *min, max: *max }))
             .collect(),
+        constants: named(o.constants.unwrap_or_default()).map_err(throw)?,
         weights: match o.weights {
             Weights::F32 => WeightType::F32,
             Weights::F16 => WeightType::F16,

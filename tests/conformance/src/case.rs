@@ -7,7 +7,7 @@ use std::path::Path;
 use nearside::compile::{Compiled, Engine, Options, compile};
 use nearside::error::{Error, Kind, Result};
 use nearside::kernel::Fusion;
-use nearside::onnx::proto::{ModelProto, TensorProto, ValueInfoProto};
+use nearside::onnx::proto::{ModelProto, ValueInfoProto};
 use nearside::onnx::{NoExternalData, tensor};
 use nearside::tensor::{Array, DType, DimRange};
 use prost::Message;
@@ -21,7 +21,6 @@ pub(crate) struct Case {
 
 struct Input {
     name: String,
-    proto: TensorProto,
     array: Array,
 }
 
@@ -44,11 +43,8 @@ impl Case {
         let mut inputs = Vec::new();
         for (i, port) in graph.input.iter().enumerate() {
             check_tensor(port)?;
-            let bytes = read(&data.join(format!("input_{i}.pb")))?;
-            let mut proto =
-                TensorProto::decode(&bytes[..]).map_err(|e| Error::new(Kind::InvalidModel, e.to_string()))?;
-            proto.name.clone_from(&port.name);
-            inputs.push(Input { name: port.name.clone(), proto, array: tensor(&bytes)? });
+            let array = tensor(&read(&data.join(format!("input_{i}.pb")))?)?;
+            inputs.push(Input { name: port.name.clone(), array });
         }
         let outputs = (0..graph.output.len()).map(|i| {
             check_tensor(&graph.output[i])?;
@@ -58,9 +54,9 @@ impl Case {
         Ok(Case { model, inputs, outputs })
     }
 
-    /// Compiles the model. Where that fails because shapes depend on inputs, those are bound at build time, as `nearside
-    /// build` users do with exporters' constants: first the integers of rank 0 and 1, then all inputs of rank 0 and 1 but
-    /// the first. One input always remains.
+    /// Compiles the model. Where that fails because shapes depend on inputs, those are bound, as `nearside build --constant`
+    /// does: the integers of rank 0 and 1, or all inputs of rank 0 and 1 but the first, or, where none of that helps and
+    /// all inputs are such, all of them.
     pub(crate) fn build(&self, fusion: Fusion, engine: &dyn Engine) -> Result<Built> {
         let first = match self.build_bound(fusion, engine, &|_, _| false) {
             Ok(built) => return Ok(built),
@@ -68,12 +64,11 @@ impl Case {
         };
         let small = |array: &Array| array.shape().len() <= 1;
         let integer = |array: &Array| matches!(array.dtype(), DType::Int64 | DType::Int32);
-        let plans: [&dyn Fn(usize, &Array) -> bool; 2] =
-            [&|_, array| small(array) && integer(array), &|i, array| i > 0 && small(array)];
+        let all = self.inputs.iter().all(|input| small(&input.array));
+        let plans: [&dyn Fn(usize, &Array) -> bool; 3] =
+            [&|_, array| small(array) && integer(array), &|i, array| i > 0 && small(array), &|_, _| all];
         for plan in plans {
-            let bound = self.inputs.iter().enumerate().filter(|(i, input)| plan(*i, &input.array)).count();
-            if bound > 0
-                && bound < self.inputs.len()
+            if self.inputs.iter().enumerate().any(|(i, input)| plan(i, &input.array))
                 && let Ok(built) = self.build_bound(fusion, engine, plan)
             {
                 return Ok(built);
@@ -83,30 +78,24 @@ impl Case {
     }
 
     fn build_bound(&self, fusion: Fusion, engine: &dyn Engine, bind: &dyn Fn(usize, &Array) -> bool) -> Result<Built> {
-        let mut model = self.model.clone();
-        let mut bound = Vec::new();
         let mut dims = BTreeMap::new();
-        if let Some(graph) = &mut model.graph {
-            for (i, input) in self.inputs.iter().enumerate() {
-                if bind(i, &input.array) {
-                    graph.input.retain(|port| port.name != input.name);
-                    graph.initializer.push(input.proto.clone());
-                    bound.push(input.name.clone());
-                }
-            }
-            for port in &graph.input {
-                let shape = port.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()?.shape.as_ref());
-                let array = self.inputs.iter().find(|input| input.name == port.name).map(|input| input.array.shape());
-                for (dim, n) in shape.iter().flat_map(|s| &s.dim).zip(array.unwrap_or_default()) {
-                    if let Some(name) = dim.dim_param.as_ref().filter(|name| !name.is_empty()) {
-                        let n = i64::try_from(*n).unwrap_or(i64::MAX);
-                        dims.insert(name.as_str().into(), DimRange { min: n, max: n });
-                    }
+        let (mut constants, mut bound) = (Vec::new(), Vec::new());
+        for (_, input) in self.inputs.iter().enumerate().filter(|(i, input)| bind(*i, &input.array)) {
+            constants.push((input.name.clone(), input.array.clone()));
+            bound.push(input.name.clone());
+        }
+        let ports = self.model.graph.iter().flat_map(|graph| &graph.input);
+        for (port, input) in ports.zip(&self.inputs).filter(|(port, _)| !bound.contains(&port.name)) {
+            let shape = port.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()?.shape.as_ref());
+            for (dim, n) in shape.iter().flat_map(|s| &s.dim).zip(input.array.shape()) {
+                if let Some(name) = dim.dim_param.as_ref().filter(|name| !name.is_empty()) {
+                    let n = i64::try_from(*n).unwrap_or(i64::MAX);
+                    dims.insert(name.as_str().into(), DimRange { min: n, max: n });
                 }
             }
         }
-        let options = Options { name: "case".into(), dims, fusion, ..Options::default() };
-        let compiled = compile(&model.encode_to_vec(), &NoExternalData, &options, engine)?;
+        let options = Options { name: "case".into(), dims, constants, fusion, ..Options::default() };
+        let compiled = compile(&self.model.encode_to_vec(), &NoExternalData, &options, engine)?;
         let inputs = compiled.plan.inputs.iter().map(|port| {
             let input = self.inputs.iter().find(|input| input.name == port.name);
             input.map(|input| input.array.clone()).ok_or_else(|| Error::new(Kind::Internal, "an input of no one"))
