@@ -6,7 +6,7 @@ use super::{Cx, Lower};
 use crate::error::Result;
 use crate::graph::ops::conv::{Geometry, deform_attrs};
 use crate::kernel::{BinaryOp, ExprId, FoldOp, Scalar, Ty, UnaryOp, ValueId, Values};
-use crate::tensor::{Dim, Shape};
+use crate::tensor::{Array, DType, Dim, Shape};
 
 pub(super) const ROWS: &[(&str, Lower)] = &[
     ("Conv", conv),
@@ -128,6 +128,15 @@ fn qlinear_conv(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
 fn conv_transpose(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let (x, w, bias) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let g = Geometry::transposed(cx.attrs(), &cx.shape(0)?, &cx.shape(1)?)?;
+    if let Some((phases, w)) = Phases::of(&mut cx.values, &g, w)? {
+        let batch = cx.shape(0)?[0].clone();
+        let y = phases.convolve(&mut cx.values, batch, x, w)?;
+        return cx.func(|vs, i| {
+            let at = phases.find(vs, i);
+            let y = vs.load(y, &at);
+            Ok(add_bias(vs, y, bias, i[1]))
+        });
+    }
     cx.func(|vs, i| {
         let sum = fold(vs, FoldOp::Sum, &extents(&g), |vs, k| {
             let (taps, inner) = (&k[..k.len() - 1], k[k.len() - 1]);
@@ -153,6 +162,103 @@ fn conv_transpose(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
         })?;
         Ok(add_bias(vs, sum, bias, i[1]))
     })
+}
+
+/// A transposed convolution with strides, by what its outputs leave as a rest: outputs of one rest read the same taps, so
+/// each rest is a plain convolution of the input with every stride-th tap. Together they are one convolution with the
+/// channels of every rest side by side, `[N, quotients…, rests… · M]`, from which the output is picked.
+struct Phases {
+    /// For each axis: the input's size, the stride, the padding before, and how many quotients and taps of one rest.
+    axes: Vec<(Dim, i64, i64, Dim, usize)>,
+    inputs: Dim,
+    outputs: usize,
+}
+
+impl Phases {
+    /// With the weights `[taps…, C, rests… · M]`, where they are known and have no groups or dilation.
+    fn of(vs: &mut Values, g: &Geometry, w: ValueId) -> Result<Option<(Phases, ValueId)>> {
+        let Some(array) = vs.constant(w).filter(|a| a.dtype() == DType::Float32) else { return Ok(None) };
+        let slides = &g.window.0;
+        if g.group != 1 || slides.iter().any(|s| s.dilation != 1) || slides.iter().all(|s| s.stride == 1) {
+            return Ok(None);
+        }
+        let (channels, outputs, kernel) = (array.shape()[0], array.shape()[1], array.shape()[2..].to_vec());
+        let (mut axes, mut strides) = (vec![], vec![]);
+        for (s, k) in slides.iter().zip(&kernel) {
+            let (Some(begin), Ok(stride)) = (s.begin.known().filter(|b| *b >= 0), usize::try_from(s.stride)) else {
+                return Ok(None);
+            };
+            let quotients = s.out.add(&Dim::from(begin)).ceil_div(&Dim::from(s.stride));
+            axes.push((s.size.clone(), s.stride, begin, quotients, k.div_ceil(stride)));
+            strides.push(stride);
+        }
+        // Every weight has one place; where the stride does not divide the kernel, zeros are left.
+        let taps: Vec<usize> = axes.iter().map(|a| a.4).collect();
+        let rests: usize = strides.iter().product();
+        let mut data = vec![0f32; taps.iter().product::<usize>() * channels * rests * outputs];
+        let spatial: usize = kernel.iter().product();
+        for (i, x) in array.bytes().as_chunks::<4>().0.iter().enumerate() {
+            let (mut at, mut tap, mut rest) = (i % spatial.max(1), 0, 0);
+            let (mut tap_size, mut rest_size) = (1, 1);
+            for (n, stride) in strides.iter().enumerate().rev() {
+                let k = at % kernel[n];
+                at /= kernel[n];
+                tap += k / stride * tap_size;
+                rest += k % stride * rest_size;
+                tap_size *= taps[n];
+                rest_size *= stride;
+            }
+            let (c, m) = (i / spatial / outputs, i / spatial % outputs);
+            data[((tap * channels + c) * rests + rest) * outputs + m] = f32::from_le_bytes(*x);
+        }
+        let shape = [&taps[..], &[channels, rests * outputs]].concat();
+        let w = vs.constant_array(Array::from_f32(shape, &data)?);
+        Ok(Some((Phases { axes, inputs: g.inputs.clone(), outputs }, w)))
+    }
+
+    /// The convolution of all rests.
+    fn convolve(&self, vs: &mut Values, batch: Dim, x: ValueId, w: ValueId) -> Result<ValueId> {
+        let mut out = vec![batch];
+        out.extend(self.axes.iter().map(|a| a.3.clone()));
+        out.push(vs.shape(w).last().cloned().unwrap_or_else(|| Dim::from(1)));
+        let mut extents: Vec<Dim> = self.axes.iter().map(|a| Dim::from(a.4)).collect();
+        extents.push(self.inputs.clone());
+        vs.func(DType::Float32, out, |vs, i| {
+            let (i, last) = (i.to_vec(), i.len() - 1);
+            fold(vs, FoldOp::Sum, &extents, |vs, k| {
+                let channel = k[k.len() - 1];
+                let mut at = vec![i[0], channel];
+                let mut inside = vs.arena.constant(Scalar::bool(true));
+                for (n, a) in self.axes.iter().enumerate() {
+                    let p = vs.arena.sub(i[n + 1], k[n]);
+                    let fits = within(vs, p, &a.0);
+                    inside = vs.arena.and(inside, fits);
+                    at.push(p);
+                }
+                let a = vs.load(x, &at);
+                let zero = vs.arena.real(Ty::F32, 0.0);
+                let a = vs.arena.select(inside, a, zero);
+                let b = vs.load(w, &[k, &i[last..]].concat());
+                Ok(vs.arena.mul(a, b))
+            })
+        })
+    }
+
+    /// Where the output at `i` stands in that convolution.
+    fn find(&self, vs: &mut Values, i: &[ExprId]) -> Vec<ExprId> {
+        let mut at = vec![i[0]];
+        let mut column = vs.arena.int(0);
+        for (n, (_, stride, begin, ..)) in self.axes.iter().enumerate() {
+            let (stride, begin) = (vs.arena.int(*stride), vs.arena.int(*begin));
+            let o = vs.arena.add(i[n + 2], begin);
+            at.push(binary(vs, BinaryOp::FloorDiv, o, stride));
+            let rest = binary(vs, BinaryOp::FloorMod, o, stride);
+            column = vs.arena.mul(column, stride);
+            column = vs.arena.add(column, rest);
+        }
+        at.push(scaled(vs, i[1], column, self.outputs as i64));
+        at
+    }
 }
 
 /// Each tap reads the input at its place plus an offset, by multilinear interpolation with zeros outside.
@@ -234,8 +340,34 @@ pub(super) fn interpolate(vs: &mut Values, x: ValueId, outer: &[ExprId], places:
 #[cfg(test)]
 mod tests {
     use crate::graph::AttrValue::{Int, Ints, Str};
-    use crate::lower::testing::{In, array, f32s, near, ramp};
+    use crate::lower::testing::{In, array, f32s, near, ramp, run};
     use crate::tensor::DType;
+
+    /// Transposed convolutions with weights that are known, which are convolutions of phases, and with those that are not.
+    #[test]
+    fn phases_agree_with_taps() {
+        // (input, weights, strides, padding before and after, output padding)
+        for (x, w, strides, pads, extra) in [
+            (vec![1, 3, 5], vec![3, 4, 4], vec![2], vec![1, 1], vec![0]),
+            (vec![2, 2, 4, 3], vec![2, 3, 3, 3], vec![2, 2], vec![0, 1, 1, 0], vec![1, 0]),
+            (vec![1, 2, 3, 4], vec![2, 8, 5, 2], vec![3, 2], vec![2, 0, 1, 0], vec![0, 1]),
+            (vec![1, 2, 2, 3, 2], vec![2, 2, 2, 1, 3], vec![2, 1, 4], vec![0; 6], vec![0, 0, 3]),
+        ] {
+            let attrs = [("strides", Ints(strides)), ("pads", Ints(pads)), ("output_padding", Ints(extra))];
+            let (data, bias) = (ramp(&x, 7, 1.0), ramp(&[w[1]], 4, 1.0));
+            let run = |w: In| run("ConvTranspose", &attrs, &[In::Data(data.clone()), w, In::Data(bias.clone())], 1);
+            let want = run(In::Data(ramp(&w, 3, 1.0))).unwrap();
+            let weights = In::Constant(ramp(&w, 3, 1.0));
+            near(
+                &format!("{w:?}"),
+                "ConvTranspose",
+                &attrs,
+                &[In::Data(data.clone()), weights, In::Data(bias.clone())],
+                &want,
+                TOLERANCE,
+            );
+        }
+    }
 
     /// Absolute and relative. What is wanted was computed by ONNX Runtime 1.31.
     const TOLERANCE: (f64, f64) = (1e-5, 1e-4);
