@@ -2,7 +2,7 @@
 
 use super::writer::{Bind, Count, Writer, internal};
 use crate::error::Result;
-use crate::kernel::{Axis, Kernel, Store, Ty};
+use crate::kernel::{Axis, Kernel, Node, Store, Ty};
 use wasm_encoder::ValType;
 
 impl Writer<'_> {
@@ -12,12 +12,58 @@ impl Writer<'_> {
             return self.windows(kernel, &w);
         }
         self.count_uses(kernel.stores.iter().flat_map(|s| [s.index, s.to]));
+        if let Some(u) = self.crosswise(kernel) {
+            return self.columns(kernel, u);
+        }
         let split = self.split_axis(&kernel.axes);
         let Some((inner, outer)) = kernel.axes.split_last() else {
             return self.only_first_part(|g| g.stores(&kernel.stores));
         };
         let (inner, stores) = (*inner, &kernel.stores[..]);
         self.over(outer, split, &mut |g| g.innermost(inner, split == Some(inner), stores))
+    }
+
+    /// The place of the axis along which a kernel stores neighbours, where folds over rows across it are the outer loops:
+    /// a softmax over the channels of an image, a normalization of each channel. Four such rows go side by side.
+    fn crosswise(&mut self, kernel: &Kernel) -> Option<usize> {
+        let ([store], [.., inner]) = (&kernel.stores[..], &kernel.axes[..]) else { return None };
+        let along = |w: &mut Self, a: Axis| w.stride(store.index, a).is_some_and(|d| d.is(1));
+        if along(self, *inner) || self.values.dtype(store.value).size() != 4 {
+            return None;
+        }
+        let u = (0..kernel.axes.len()).find(|i| along(self, kernel.axes[*i]))?;
+        let axis = kernel.axes[u];
+        let mut folds = false;
+        self.values.arena.visit(store.to, &mut |id, n| {
+            folds |= matches!(n, Node::Fold { .. }) && self.values.arena.free_axes(id).contains(&axis);
+        });
+        let single = self.fit(store.to, axis).single;
+        (folds && single == 0 && self.wide(axis, &kernel.stores).ok()?).then_some(u)
+    }
+
+    /// Writes the rows across axis `u`, four side by side.
+    fn columns(&mut self, kernel: &Kernel, u: usize) -> Result<()> {
+        let (outer, inner) = (&kernel.axes[..u], &kernel.axes[u + 1..]);
+        let split = self.split_axis(&kernel.axes[..=u]);
+        let axis = kernel.axes[u];
+        self.over(outer, split, &mut |g| {
+            g.row(axis, split == Some(axis), true, &mut |g, wide| {
+                g.over(inner, None, &mut |g| {
+                    if !wide {
+                        return g.stores(&kernel.stores);
+                    }
+                    kernel.stores.iter().try_for_each(|s| g.store_wide(s))
+                })
+            })
+        })
+    }
+
+    /// Stores four elements at once.
+    fn store_wide(&mut self, s: &Store) -> Result<()> {
+        let linear = self.linear(s.index)?;
+        let offset = self.address(s.value, &linear)?;
+        self.lanes(s.to)?;
+        self.store_lanes_at(self.values.dtype(s.value), offset)
     }
 
     fn stores(&mut self, stores: &[Store]) -> Result<()> {
@@ -114,14 +160,11 @@ impl Writer<'_> {
                 if let Some(kept) = kept {
                     g.recall(s, kept, wide)?;
                 }
-                if !wide {
+                if wide {
+                    g.store_wide(s)?;
+                } else {
                     g.store(s.value, s.index, s.to)?;
-                    continue;
                 }
-                let linear = g.linear(s.index)?;
-                let offset = g.address(s.value, &linear)?;
-                g.lanes(s.to)?;
-                g.store_lanes_at(g.values.dtype(s.value), offset)?;
             }
             Ok(())
         })

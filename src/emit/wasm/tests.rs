@@ -334,6 +334,30 @@ fn rows_with_folds() {
     }
 }
 
+/// A softmax over the middle axis: rows across the one along which elements are neighbours.
+#[test]
+fn rows_across() {
+    for (c, n) in [(3, 4), (5, 23), (21, 6), (2, 3)] {
+        let mut v = Values::new();
+        let x = v.input(0, DType::Float32, dims(&[2, c, n]));
+        let softmax = v
+            .func(DType::Float32, dims(&[2, c, n]), |v, i| {
+                let i = i.to_vec();
+                let max = v.fold(FoldOp::Max, &dims(&[c]), |v, k| Ok(v.load(x, &[i[0], k[0], i[2]])))?;
+                let e = |v: &mut Values, at: ExprId| {
+                    let x = v.load(x, &[i[0], at, i[2]]);
+                    let d = v.arena.sub(x, max);
+                    v.arena.unary(UnaryOp::Exp, d)
+                };
+                let sum = v.fold(FoldOp::Sum, &dims(&[c]), |v, k| Ok(e(v, k[0])))?;
+                let e = e(v, i[1]);
+                Ok(v.arena.div(e, sum))
+            })
+            .unwrap();
+        check(&format!("{c} x {n}"), &v, &[softmax], &[floats(&[2, c, n], 3)], &Bindings::new(), 1e-7, 1e-5);
+    }
+}
+
 /// Folds of every operator and type, along the innermost and along the outer axis.
 #[test]
 fn folds_of_every_operator() {
