@@ -12,10 +12,12 @@ mod maker;
 use super::{wasm, wgsl};
 use crate::emit::wasm::Variant;
 use crate::kernel::reference::evaluate;
-use crate::kernel::{AttentionAs, Fusion, fuse, schedule};
+use crate::kernel::{AttentionAs, Form, Fusion, Schedule, fuse, schedule};
 use crate::tensor::Array;
 use maker::{Model, Recipe};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
@@ -70,6 +72,35 @@ fn difference(got: &Array, want: &Array, atol: f64) -> Option<String> {
             let i = g.iter().zip(&w).position(|(g, w)| g != w)?;
             Some(format!("element {i} of {:?} is {}, not {}", got.shape(), g[i], w[i]))
         }
+    }
+}
+
+/// Counts the kernels of a schedule by what they are.
+fn count(s: &Schedule, kinds: &mut BTreeMap<&str, u32>) {
+    for k in &s.kernels {
+        let kind = match k.form {
+            Form::Loops => "loops",
+            Form::Contract(_) => "contraction",
+            Form::Attention(_) => "attention",
+            Form::Program(_) => "program",
+        };
+        *kinds.entry(kind).or_default() += 1;
+    }
+}
+
+#[test]
+fn the_models_are_of_all_kinds() {
+    let kinds = RefCell::new(BTreeMap::new());
+    search(250, |model| {
+        let mut values = model.values.clone();
+        let outputs = model.output_ids();
+        let stored = fuse(&mut values, &outputs, Fusion::On);
+        count(&schedule(&mut values, &stored, &outputs, AttentionAs::One), &mut kinds.borrow_mut());
+        vec![]
+    });
+    let kinds = kinds.into_inner();
+    for (kind, least) in [("loops", 200), ("contraction", 50), ("attention", 10), ("program", 10)] {
+        assert!(kinds.get(kind).is_some_and(|n| *n >= least), "{kind}: fewer than {least} in {kinds:?}");
     }
 }
 

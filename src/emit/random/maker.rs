@@ -189,20 +189,25 @@ impl Maker {
 
     /// A value whose elements `f` gives for an index, where it is small enough.
     fn push(&mut self, shape: Shape, f: impl FnOnce(&mut Maker, &[ExprId]) -> Term) {
+        self.push_as(None, shape, f);
+    }
+
+    /// The same, stored as a type of its own.
+    fn push_as(&mut self, dtype: Option<DType>, shape: Shape, f: impl FnOnce(&mut Maker, &[ExprId]) -> Term) {
         if self.count(&shape) > MOST_ELEMENTS || shape.len() > 5 {
             return;
         }
         let axes: Vec<Axis> = shape.iter().map(|d| self.vs.arena.axis(d.clone())).collect();
         let index: Vec<ExprId> = axes.iter().map(|a| self.vs.arena.axis_expr(*a)).collect();
         let t = f(self, &index);
-        let dtype = match t.ty {
+        let plain = match t.ty {
             Ty::I32 => DType::Int32,
             Ty::I64 => DType::Int64,
             Ty::U32 => DType::Uint32,
             Ty::Bool => DType::Bool,
             _ => DType::Float32,
         };
-        let id = self.vs.define(dtype, shape, Func { axes, expr: t.e });
+        let id = self.vs.define(dtype.unwrap_or(plain), shape, Func { axes, expr: t.e });
         self.items.push(Item { id, bounds: t.bounds });
     }
 
@@ -395,7 +400,7 @@ impl Maker {
 
     fn step(&mut self, s: &[u8; 6]) {
         let x = self.pick(s[1]);
-        match s[0] % 16 {
+        match s[0] % 18 {
             0 | 1 => self.map(x, s),
             2..=5 => self.broadcast(x, s),
             6 => self.permute(x, s),
@@ -407,7 +412,9 @@ impl Maker {
             12 => self.product(x, s),
             13 => self.convolution(x, s),
             14 => self.gather(x, s),
-            _ => self.running_sum(x, s),
+            15 => self.running_sum(x, s),
+            16 => self.attention(s),
+            _ => self.narrow(x, s),
         }
     }
 
@@ -811,11 +818,74 @@ impl Maker {
         });
     }
 
+    /// Attention: scores of queries and keys, their softmax, the values by that.
+    fn attention(&mut self, s: &[u8; 6]) {
+        let heads = Dim::from([1, 2, 3][usize::from(s[1]) % 3]);
+        let (rows, keys) = (extent(s[2]), extent(s[3]));
+        let width = Dim::from([4, 8, 16][usize::from(s[4]) % 3]);
+        let columns = Dim::from([4, 8, 5][usize::from(s[5]) % 3]);
+        let mut made = vec![];
+        for shape in [[&rows, &width], [&keys, &width], [&keys, &columns]] {
+            let shape = [&heads, shape[0], shape[1]].map(Dim::clone).to_vec();
+            made.push(self.fresh(DType::Float32, shape, false));
+        }
+        let mask = self.fresh(DType::Float32, vec![keys.clone()], false);
+        let before = self.items.len();
+        self.push(vec![heads.clone(), rows.clone(), keys.clone()], |m, i| {
+            let sum = m.fold(FoldOp::Sum, std::slice::from_ref(&width), |m, k| {
+                let (a, b) = (m.load(made[0], &[i[0], i[1], k[0]]), m.load(made[1], &[i[0], i[2], k[0]]));
+                m.apply2(BinaryOp::Mul, a, b, a.bounds.product(b.bounds))
+            });
+            let scale = m.real(0.25);
+            let t = m.apply2(BinaryOp::Mul, sum, scale, sum.bounds.product(scale.bounds));
+            let mask = m.load(mask, &[i[2]]);
+            if s[5] % 2 == 0 { m.apply2(BinaryOp::Add, t, mask, t.bounds.sum(mask.bounds)) } else { t }
+        });
+        if self.items.len() == before {
+            return;
+        }
+        let scores = self.items[before];
+        self.row(scores, &[0; 6]);
+        let weights = self.items[self.items.len() - 1];
+        self.push(vec![heads, rows, columns], |m, i| {
+            m.fold(FoldOp::Sum, std::slice::from_ref(&keys), |m, t| {
+                let (a, b) = (m.load(weights, &[i[0], i[1], t[0]]), m.load(made[2], &[i[0], t[0], i[2]]));
+                m.apply2(BinaryOp::Mul, a, b, a.bounds.product(b.bounds))
+            })
+        });
+    }
+
+    /// A value stored in a narrow type.
+    fn narrow(&mut self, x: Item, s: &[u8; 6]) {
+        let (exact, most) = (x.bounds.is_exact(), x.bounds.most);
+        let dtype = match self.vs.ty(x.id) {
+            Ty::F32 if exact && most < 6e4 => [DType::Float16, DType::BFloat16][usize::from(s[2]) % 2],
+            Ty::I32 if most < 128.0 && s[2] % 3 == 0 => DType::Int8,
+            Ty::I32 if most < 32768.0 && s[2] % 3 == 1 => DType::Int16,
+            Ty::I32 => DType::Uint8,
+            _ => return self.map(x, s),
+        };
+        self.push_as(Some(dtype), self.shape(x), |m, i| {
+            let t = m.load(x, i);
+            match dtype {
+                DType::Float16 => m.apply(UnaryOp::RoundF16, t, t.bounds),
+                DType::BFloat16 => m.apply(UnaryOp::RoundBf16, t, Bounds { most: most * 1.01, ..t.bounds }),
+                DType::Uint8 => {
+                    let all = m.vs.arena.int(256);
+                    let e = m.vs.arena.binary(BinaryOp::FloorMod, t.e, all);
+                    let e = m.vs.arena.cast(Ty::U32, e);
+                    m.term(e, Bounds::exact(255.0, 1.0))
+                }
+                _ => t,
+            }
+        });
+    }
+
     /// Rows of one value, chosen by the elements of another.
     fn gather(&mut self, x: Item, s: &[u8; 6]) {
         let by = self.pick(s[2]);
         let (shape, chosen) = (self.shape(x), self.shape(by));
-        let whole = matches!(self.vs.dtype(by.id), DType::Int32 | DType::Int64 | DType::Int8 | DType::Uint8);
+        let whole = self.vs.dtype(by.id).is_int();
         if shape.is_empty() || chosen.len() > 2 {
             return self.map(x, s);
         }
