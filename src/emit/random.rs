@@ -7,7 +7,10 @@
 //! The seed is fixed. `NEARSIDE_SEED` gives another one, `NEARSIDE_CASES` another number of models.
 
 mod bounds;
+mod folds;
 mod maker;
+mod terms;
+mod views;
 
 use super::{wasm, wgsl};
 use crate::emit::wasm::Variant;
