@@ -9,7 +9,7 @@ use crate::lower::{self, Lowered};
 use crate::onnx::{self, ExternalData};
 use crate::plan::place::{self, CpuPlace, GpuPlace};
 use crate::plan::weights::{self, Packed, WeightType};
-use crate::plan::{Binding, CpuPlan, DimParam, Dispatch, GpuPlan, GpuRequires, Plan, Port, memory};
+use crate::plan::{Binding, Candidate, CpuPlan, DimParam, Dispatch, GpuPlan, GpuRequires, Plan, Port, memory};
 use crate::tensor::{Array, DType, Dim, DimRange, Sym};
 use crate::trust::digest;
 use std::collections::BTreeMap;
@@ -248,36 +248,42 @@ impl Target {
 
     fn emit_wgsl(&mut self, packed: &Packed, inputs: usize, dims: &[Sym]) -> Result<(GpuPlace, GpuPlan, String)> {
         let mut place = place::gpu(&self.values, &self.schedule, packed, inputs, dims.len())?;
+        // The candidates of each kernel, in rounds: first all defaults.
         let mut emitted = vec![];
-        for k in &self.schedule.kernels {
-            let shader = wgsl::emit(&mut self.values, k, dims).map_err(|e| e.at(&k.name))?;
-            place::check_workgroups(&k.name, &shader.workgroups, &self.values)?;
-            emitted.push((k, shader));
+        for (i, k) in self.schedule.kernels.iter().enumerate() {
+            let all = wgsl::emit_candidates(&mut self.values, k, dims).map_err(|e| e.at(&k.name))?;
+            for (round, shader) in all.into_iter().enumerate() {
+                place::check_workgroups(&k.name, &shader.workgroups, &self.values)?;
+                emitted.push((round, i, shader));
+            }
         }
+        emitted.sort_by_key(|(round, i, _)| (*round, *i));
         let mut text = String::new();
         let mut shaders: Vec<(u32, u32)> = vec![];
         let mut numbers: Vec<Vec<i32>> = vec![];
-        // Of each kernel: its shader, and which numbers it gets.
+        // Of each candidate: its shader, and which numbers it gets.
         let mut users: BTreeMap<usize, (u32, Option<usize>)> = BTreeMap::new();
-        for shared in wgsl::share(&emitted.iter().map(|(_, s)| &s.code).collect::<Vec<_>>()) {
+        for shared in wgsl::share(&emitted.iter().map(|(.., s)| &s.code).collect::<Vec<_>>()) {
             wgsl::validate(&shared.wgsl)?;
-            for (kernel, list) in shared.users {
+            for (candidate, list) in shared.users {
                 let known = numbers.iter().position(|n| *n == list).unwrap_or(numbers.len());
                 let wanted = (!list.is_empty()).then_some(known);
                 if wanted == Some(numbers.len()) {
                     numbers.push(list);
                 }
-                users.insert(kernel, (shaders.len() as u32, wanted));
+                users.insert(candidate, (shaders.len() as u32, wanted));
             }
             let start = text.len() as u32;
             text.push_str(&shared.wgsl);
             shaders.push((start, text.len() as u32));
         }
         let ranges = place.numbers(&numbers);
-        let mut dispatches = vec![];
+        let named = |k: &kernel::Kernel| Dispatch { name: k.name.clone(), candidates: vec![] };
+        let mut dispatches: Vec<Dispatch> = self.schedule.kernels.iter().map(named).collect();
         let mut requires = GpuRequires::default();
-        for (i, (k, shader)) in emitted.into_iter().enumerate() {
-            let internal = |what: &str| Error::new(Kind::Internal, what).at(&k.name);
+        for (i, (round, k, shader)) in emitted.into_iter().enumerate() {
+            let dispatch = &mut dispatches[k];
+            let internal = |what: &str| Error::new(Kind::Internal, what).at(&dispatch.name);
             let (number, wanted) = *users.get(&i).ok_or_else(|| internal("a kernel has no shader"))?;
             let mut bindings: Vec<Binding> = vec![];
             for (v, writes) in &shader.bindings {
@@ -290,15 +296,18 @@ impl Target {
                 size: place.buffers[buffer as usize].bytes,
                 writes,
             };
-            let storage = bindings.len() as u32 + u32::from(shader.overflow);
-            requires.max_storage_bindings = requires.max_storage_bindings.max(storage);
-            requires.max_storage_binding = bindings.iter().map(|b| b.size).fold(requires.max_storage_binding, u64::max);
-            requires.max_workgroup_size = requires.max_workgroup_size.max(shader.workgroup_size);
-            requires.max_workgroup_storage = requires.max_workgroup_storage.max(shader.workgroup_storage);
+            // A client that cannot run another candidate than the default can do without it.
+            if round == 0 {
+                let (storage, r) = (bindings.len() as u32 + u32::from(shader.overflow), &mut requires);
+                r.max_storage_bindings = r.max_storage_bindings.max(storage);
+                r.max_storage_binding = bindings.iter().map(|b| b.size).fold(r.max_storage_binding, u64::max);
+                r.max_workgroup_size = r.max_workgroup_size.max(shader.workgroup_size);
+                r.max_workgroup_storage = r.max_workgroup_storage.max(shader.workgroup_storage);
+            }
             bindings.extend(place.dims.filter(|_| shader.uses_dims).map(|b| whole(b, false)));
             bindings.extend(shader.overflow.then(|| whole(place.overflow, true)));
             bindings.extend(wanted.and_then(|n| ranges.get(n)).copied());
-            dispatches.push(Dispatch { name: k.name.clone(), shader: number, bindings, workgroups: shader.workgroups });
+            dispatch.candidates.push(Candidate { shader: number, bindings, workgroups: shader.workgroups });
         }
         requires.max_buffer_size = place.buffers.iter().map(|b| b.bytes).max().unwrap_or(0);
         let plan = GpuPlan { shaders, numbers, buffers: place.buffers.clone(), dispatches, requires };

@@ -38,6 +38,8 @@ export interface Device {
   /** Settles when everything but the weights is ready. */
   ready(): Promise<void>;
   run(inputs: readonly Tensor[], bound: Bound, locations: readonly OutputLocation[], signal?: AbortSignal): Promise<RunResult>;
+  /** Makes runs faster between two of them, where the device can. Does not fail. */
+  tune?(): Promise<void>;
   /** Counts of the session and its last run, where the device keeps them. */
   counters?(): RunCounters | undefined;
   dispose(): void;
@@ -54,4 +56,8 @@ export interface RunCounters {
   readonly submits: number;
   readonly bindGroupsInRun: number;
   readonly buffersInRun: number;
+  /** Dispatches that run another shader than the default, because it is faster on this adapter. */
+  readonly tuned: number;
+  /** Whether that was found out: `not needed`, `not yet`, `under way`, `done`, or why it failed. */
+  readonly tuning: string;
 }

@@ -5,6 +5,7 @@ import { findAdapter } from "./features.js";
 import { type Manifest, type PackageFile, fileOf } from "./manifest.js";
 import { type GpuNeeds, type Package, type PlainTensor, type Runtime, type Signature, guard } from "./runtime.js";
 import { type GpuValue, Tensor, viewOf } from "./tensor.js";
+import { remember, remembered, tuningKey } from "./tuning.js";
 import type { GpuDevice as SharedDevice, GpuValue as WasmValue, Session } from "./wasm/runtime.js";
 
 /** Bytes of proved weights that may wait for the pipelines to be compiled, before the download waits too. */
@@ -61,6 +62,13 @@ class Value implements GpuValue {
   }
 }
 
+/** What choosing the fastest shaders needs. */
+interface Choosing {
+  readonly wgsl: string;
+  /** Where the choice is kept. */
+  readonly key: string | undefined;
+}
+
 interface Chunk {
   readonly pack: number;
   readonly bytes: Uint8Array;
@@ -76,6 +84,7 @@ export class GpuDevice implements Device {
   #waitingBytes = 0;
   #failed: unknown;
   #disposed = false;
+  #tuning = "not yet";
 
   private constructor(
     readonly runtime: Runtime,
@@ -83,6 +92,7 @@ export class GpuDevice implements Device {
     session: Promise<Session>,
     adapter: string,
     memory: Memory,
+    readonly choosing: Choosing | undefined,
   ) {
     this.info = { kind: "webgpu", threads: 1, adapter };
     this.memory = memory;
@@ -104,6 +114,7 @@ export class GpuDevice implements Device {
     signature: Signature,
     manifest: Manifest,
     read: (file: PackageFile) => Promise<Uint8Array>,
+    keep: boolean,
   ): Promise<GpuDevice> {
     const code = fileOf(manifest, "wgsl");
     const needs = guard(() => plan.gpu() as GpuNeeds | undefined);
@@ -113,7 +124,11 @@ export class GpuDevice implements Device {
     const wgsl = new TextDecoder().decode(await read(code));
     const weights = (plan.packs() as readonly { readonly size: number }[]).reduce((n, p) => n + p.size, 0);
     const memory = { weights, activations: needs.bytes - weights, total: needs.bytes };
-    return new GpuDevice(runtime, signature, later(runtime.startSession(device, plan, wgsl)), found.name, memory);
+    // On a software adapter the defaults are the fastest.
+    const key = keep && !found.software ? tuningKey(code.sha256, found.name) : undefined;
+    const choice = key === undefined ? new Uint32Array() : await remembered(key);
+    const choosing = found.software || choice.length > 0 ? undefined : { wgsl, key };
+    return new GpuDevice(runtime, signature, later(runtime.startSession(device, plan, wgsl, choice)), found.name, memory, choosing);
   }
 
   async write(pack: number, bytes: Uint8Array, offset: number): Promise<void> {
@@ -175,8 +190,24 @@ export class GpuDevice implements Device {
     return { outputs, deviceMs };
   }
 
+  /** Times the shaders that the package offers on this adapter and takes the fastest. What fails leaves the defaults. */
+  async tune(): Promise<void> {
+    if (!this.choosing || this.#tuning !== "not yet") return;
+    this.#tuning = "under way";
+    const { wgsl, key } = this.choosing;
+    try {
+      const session = await this.#session;
+      const choice = await later(session.tune(wgsl));
+      if (key !== undefined) await remember(key, choice);
+      this.#tuning = "done";
+    } catch (thrown) {
+      this.#tuning = toError(thrown).message;
+    }
+  }
+
   counters(): RunCounters | undefined {
-    return this.#started?.stats() as RunCounters | undefined;
+    const stats = this.#started?.stats() as RunCounters | undefined;
+    return stats && { ...stats, tuning: this.choosing ? this.#tuning : "not needed" };
   }
 
   dispose(): void {

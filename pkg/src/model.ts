@@ -1,11 +1,12 @@
 // A loaded model.
 import type { CacheStats } from "./cache.js";
-import type { DeviceInfo, DeviceKind, Memory, OutputLocation, RunCounters } from "./device.js";
+import type { Device, DeviceInfo, DeviceKind, Memory, OutputLocation, RunCounters } from "./device.js";
 import { type ErrorCode, NearsideError, abortable, aborted, throwIfAborted, toError } from "./errors.js";
 import { type LoadTimes, type Origin, type Started, startDevice } from "./start.js";
 import { Queue } from "./queue.js";
 import { type Signature, guard } from "./runtime.js";
 import { Tensor } from "./tensor.js";
+import { whenIdle } from "./tuning.js";
 
 /** A device that was not taken, and why. */
 export interface Refused {
@@ -55,6 +56,7 @@ export class Model<
   readonly #queue = new Queue();
   readonly #ended = new AbortController();
   #started: Started | undefined;
+  #tuned: Device | undefined;
   #runs = 0;
   #recoveries = 0;
   #last: Stats["lastRun"];
@@ -88,6 +90,7 @@ export class Model<
       );
       this.#runs++;
       this.#last = { ms: performance.now() - begin, deviceMs };
+      this.#tuneLater();
       const named = this.signature.outputs.map((port, i) => [port.name, outputs[i]] as const);
       return Object.fromEntries(named) as unknown as Results;
     }, options.signal);
@@ -149,6 +152,17 @@ export class Model<
     this.#recoveries++;
     this.#stats = statsOf(started);
     return started;
+  }
+
+  /** Lets each device make itself faster once, when there is time after the first answer. */
+  #tuneLater(): void {
+    const device = this.#started?.device;
+    if (!device?.tune || this.#tuned === device) return;
+    this.#tuned = device;
+    whenIdle(() => {
+      const tune = async () => (this.#ended.signal.aborted ? undefined : device.tune?.());
+      this.#queue.run(tune, this.#ended.signal).catch(() => undefined);
+    });
   }
 
   #inputs(feeds: Feeds): Tensor[] {

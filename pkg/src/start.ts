@@ -93,7 +93,7 @@ export async function startDevice(
     const starting: Promise<Device> =
       kind === "wasm"
         ? WasmDevice.start(o.runtime, o.plan, o.signature, o.manifest, o.threads, code)
-        : GpuDevice.start(o.runtime, o.plan, o.signature, o.manifest, (f) => fetchFile(f, fetching));
+        : GpuDevice.start(o.runtime, o.plan, o.signature, o.manifest, (f) => fetchFile(f, fetching), o.cache);
     device = await abortable(starting, outer).catch((thrown: unknown) => {
       // What starts although nobody waits for it any more is ended.
       starting.then((late) => late.dispose()).catch(() => undefined);

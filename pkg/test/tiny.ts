@@ -47,7 +47,7 @@ function plan(weights: Uint8Array, memory: number): Uint8Array {
   w.uint(1).uint(1).uint(W); // weights: Some(W)
   w.uint(1).uint(X).uint(1).uint(Y).uint(DIMS).uint(memory).uint(8 * N).uint(1).text("mul");
   w.uint(0); // no GPU
-  return Buffer.concat([Buffer.from("nearside"), Buffer.from([2, 0, 0, 0]), Buffer.from(w.out)]);
+  return Buffer.concat([Buffer.from("nearside"), Buffer.from([3, 0, 0, 0]), Buffer.from(w.out)]);
 }
 
 const DIMS = 64;

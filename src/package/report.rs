@@ -3,6 +3,7 @@
 use crate::compile::Compiled;
 use crate::package::variant_file;
 use crate::tensor::show;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// A row of the report: what, and how much or which.
@@ -40,7 +41,8 @@ fn sections(c: &Compiled) -> Vec<(&'static str, Vec<Row>)> {
     ];
     if let Some(gpu) = &plan.gpu {
         graph.push(row("dispatches on WebGPU", gpu.dispatches.len().to_string()));
-        graph.push(row("shaders", gpu.shaders.len().to_string()));
+        let first: BTreeSet<u32> = gpu.dispatches.iter().filter_map(|d| d.candidates.first()).map(|c| c.shader).collect();
+        graph.push(row("shaders", format!("{} (and {} to choose from)", first.len(), gpu.shaders.len() - first.len())));
     }
     let ops = c.report.ops.iter().map(|(op, n)| row(op, n.to_string())).collect();
     let weights: u64 = plan.packs.iter().map(|p| p.size).sum();
@@ -85,8 +87,9 @@ pub fn text(c: &Compiled) -> String {
     if let Some(gpu) = &c.plan.gpu {
         let _ = writeln!(out, "\nDispatches on WebGPU, in order");
         for (i, d) in gpu.dispatches.iter().enumerate() {
-            let [x, y, z] = &d.workgroups;
-            let _ = writeln!(out, "  {i:4}  shader {:3}  {x} x {y} x {z}  {}", d.shader, d.name);
+            let Some(c) = d.candidates.first() else { continue };
+            let [x, y, z] = &c.workgroups;
+            let _ = writeln!(out, "  {i:4}  shader {:3}  {x} x {y} x {z}  {}", c.shader, d.name);
         }
     }
     out

@@ -4,7 +4,7 @@ use super::Plan;
 use crate::error::{Error, Kind, Result};
 
 /// The version of the format that this build writes and reads.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 const MAGIC: &[u8; 8] = b"nearside";
 
@@ -95,11 +95,14 @@ fn check(plan: &Plan) -> Result<(), &'static str> {
             return Err("a part lies outside its buffer");
         }
     }
-    for d in &gpu.dispatches {
-        if d.shader as usize >= gpu.shaders.len() {
+    if gpu.dispatches.iter().any(|d| d.candidates.is_empty()) {
+        return Err("a dispatch has no shader");
+    }
+    for c in gpu.dispatches.iter().flat_map(|d| &d.candidates) {
+        if c.shader as usize >= gpu.shaders.len() {
             return Err("a dispatch names a shader that is not there");
         }
-        for b in &d.bindings {
+        for b in &c.bindings {
             let buffer = gpu.buffers.get(b.buffer as usize).ok_or("a binding names a buffer that is not there")?;
             if b.offset % 256 != 0 || b.offset.checked_add(b.size).is_none_or(|end| end > buffer.bytes) {
                 return Err("a binding lies outside its buffer");

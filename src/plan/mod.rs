@@ -146,10 +146,17 @@ pub struct Buffer {
     pub parts: Vec<u64>,
 }
 
-/// A dispatch: a shader over buffers. Binding i of group 0 is `bindings[i]`.
+/// A dispatch, in one or more ways that compute the same. The first is the default; which is the fastest depends on the
+/// adapter, and a client may time them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dispatch {
     pub name: String,
+    pub candidates: Vec<Candidate>,
+}
+
+/// A shader over buffers. Binding i of group 0 is `bindings[i]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
     pub shader: u32,
     pub bindings: Vec<Binding>,
     pub workgroups: [Dim; 3],

@@ -54,7 +54,7 @@ impl Device {
             }
             DeviceName::Gpu => {
                 let gpu = pollster::block_on(Gpu::open(Choice::Any))?;
-                let session = pollster::block_on(GpuSession::new(&gpu, Arc::new(parts.plan.clone()), parts.wgsl))?;
+                let session = pollster::block_on(GpuSession::new(&gpu, Arc::new(parts.plan.clone()), parts.wgsl, &[]))?;
                 for (i, bytes) in (0u32..).zip(parts.packs) {
                     session.upload(i, 0, bytes)?;
                 }

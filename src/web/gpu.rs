@@ -62,12 +62,12 @@ struct Slot {
 }
 
 /// Allocates the model's buffers and compiles its pipelines. Meanwhile device and package may be freed: a load that is
-/// aborted does not wait for this.
+/// aborted does not wait for this. `choice` is what [`Session::tune`] gave before, or empty.
 #[wasm_bindgen(js_name = startSession, unchecked_return_type = "Promise<Session>")]
-pub fn start_session(device: &GpuDevice, package: &Package, wgsl: String) -> Promise {
+pub fn start_session(device: &GpuDevice, package: &Package, wgsl: String, choice: Vec<u32>) -> Promise {
     let (gpu, plan) = (device.gpu.clone(), package.plan.clone());
     future_to_promise(async move {
-        let session = GpuSession::new(&gpu, plan, &wgsl).await.map_err(throw)?;
+        let session = GpuSession::new(&gpu, plan, &wgsl, &choice).await.map_err(throw)?;
         let slot = Slot { session: Some(session), disposed: false };
         Ok(Session { slot: Rc::new(RefCell::new(slot)), gpu }.into())
     })
@@ -112,6 +112,20 @@ impl Session {
                 Ok(values.collect::<js_sys::Array>().into())
             }
         }
+    }
+
+    /// Takes the fastest shaders on this adapter, between runs; returns what was chosen.
+    pub async fn tune(&self, wgsl: String) -> Result<Vec<u32>> {
+        let slot = Rc::clone(&self.slot);
+        let mut session = slot.borrow_mut().session.take().ok_or_else(|| throw(gone()))?;
+        let chosen = session.tune(&wgsl).await;
+        let mut slot = slot.borrow_mut();
+        if slot.disposed {
+            session.dispose();
+            return Err(throw(gone()));
+        }
+        slot.session = Some(session);
+        chosen.map_err(throw)
     }
 
     /// Figures of the session and its last run.

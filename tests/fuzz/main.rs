@@ -51,8 +51,8 @@ fn use_plan(plan: &Plan) -> Result<()> {
     for port in &plan.outputs {
         resolve(&port.shape, &bindings)?;
     }
-    for dispatch in plan.gpu.iter().flat_map(|gpu| &gpu.dispatches) {
-        resolve(&dispatch.workgroups, &bindings)?;
+    for candidate in plan.gpu.iter().flat_map(|gpu| &gpu.dispatches).flat_map(|d| &d.candidates) {
+        resolve(&candidate.workgroups, &bindings)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use nearside::plan::golden::{Case, Golden};
 use nearside::plan::manifest::{self, Manifest, TensorMeta};
 use nearside::plan::{
-    self, Binding, Buffer, CpuPlan, DimParam, Dispatch, GpuPlan, GpuRequires, Pack, Plan, Port, Role, Weight,
+    self, Binding, Buffer, Candidate, CpuPlan, DimParam, Dispatch, GpuPlan, GpuRequires, Pack, Plan, Port, Role, Weight,
 };
 use nearside::tensor::{Array, DType, Dim, DimRange};
 use nearside::trust::digest::describe;
@@ -84,15 +84,11 @@ pub(crate) fn plan() -> Plan {
             dispatches: vec![
                 Dispatch {
                     name: "MatMul".into(),
-                    shader: 0,
-                    bindings: vec![whole(0, 512, false), whole(1, 256, false), whole(2, 512, true)],
-                    workgroups: [half.maximum(&Dim::from(1i64)), 1.into(), 1.into()],
+                    candidates: vec![Candidate { shader: 0, bindings: vec![whole(0, 512, false), whole(1, 256, false), whole(2, 512, true)], workgroups: [half.maximum(&Dim::from(1i64)), 1.into(), 1.into()] }],
                 },
                 Dispatch {
                     name: "Relu".into(),
-                    shader: 1,
-                    bindings: vec![whole(2, 512, false), whole(3, 512, true), whole(5, 16, false)],
-                    workgroups: [n.minimum(&half), 2.into(), 1.into()],
+                    candidates: vec![Candidate { shader: 1, bindings: vec![whole(2, 512, false), whole(3, 512, true), whole(5, 16, false)], workgroups: [n.minimum(&half), 2.into(), 1.into()] }],
                 },
             ],
             requires: GpuRequires { max_buffer_size: 1024, max_storage_bindings: 3, ..GpuRequires::default() },

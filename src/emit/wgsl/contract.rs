@@ -124,11 +124,11 @@ pub(super) fn write(g: &mut Gen<'_>, kernel: &Kernel, c: &Contract) -> Result<([
 }
 
 /// A vector of columns: what stands for the column axis, and the first column's text.
-struct Column {
-    at: ExprId,
-    first: String,
+pub(super) struct Column {
+    pub at: ExprId,
+    pub first: String,
     /// Whether all four columns exist for every invocation.
-    whole: bool,
+    pub whole: bool,
 }
 
 fn columns(g: &mut Gen<'_>, c: &Contract, t: &Tile, n: &Dim, x: &str) -> Result<(Vec<Column>, Axis)> {
@@ -286,7 +286,7 @@ fn four_at_a_time(g: &mut Gen<'_>, k: Axis, a: ExprId) -> Option<Inner> {
 }
 
 /// Stores the tile through the expression around the fold.
-fn epilogue(
+pub(super) fn epilogue(
     g: &mut Gen<'_>,
     store: Option<&Store>,
     c: &Contract,

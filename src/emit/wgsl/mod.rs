@@ -9,6 +9,7 @@ mod loops;
 mod math;
 mod numbers;
 mod program;
+mod shared;
 mod value;
 mod vector;
 mod writer;
@@ -44,16 +45,20 @@ pub struct Shader {
     pub workgroup_storage: u32,
 }
 
-/// The shader of a kernel. `dim_order` is the order of the dims in the uniform.
-pub fn emit(values: &mut Values, kernel: &Kernel, dim_order: &[Sym]) -> Result<Shader> {
-    // What buffers hold (elements or vectors) depends on all accesses: the first pass finds them.
-    let (_, vectors) = pass(values, kernel, dim_order, HashSet::new())?;
-    Ok(pass(values, kernel, dim_order, vectors)?.0)
+/// The shaders among which a client may choose by timing them on its adapter. The first is the default; the second, for
+/// large products, goes through workgroup memory. `dim_order` is the order of the dims in the uniform.
+pub fn emit_candidates(values: &mut Values, kernel: &Kernel, dim_order: &[Sym]) -> Result<Vec<Shader>> {
+    let mut all = vec![emit(values, kernel, dim_order, false)?];
+    if matches!(&kernel.form, Form::Contract(c) if shared::fits(values, kernel, c)) {
+        all.push(emit(values, kernel, dim_order, true)?);
+    }
+    Ok(all)
 }
 
-/// The shaders among which a client may choose by timing them on its adapter. The first is the default.
-pub fn emit_candidates(values: &mut Values, kernel: &Kernel, dim_order: &[Sym]) -> Result<Vec<Shader>> {
-    Ok(vec![emit(values, kernel, dim_order)?])
+fn emit(values: &mut Values, kernel: &Kernel, dim_order: &[Sym], share: bool) -> Result<Shader> {
+    // What buffers hold (elements or vectors) depends on all accesses: the first pass finds them.
+    let (_, vectors) = pass(values, kernel, dim_order, HashSet::new(), share)?;
+    Ok(pass(values, kernel, dim_order, vectors, share)?.0)
 }
 
 fn pass(
@@ -61,12 +66,14 @@ fn pass(
     kernel: &Kernel,
     dim_order: &[Sym],
     vectors: HashSet<ValueId>,
+    share: bool,
 ) -> Result<(Shader, HashSet<ValueId>)> {
     let mut g = Gen::new(values, dim_order, vectors);
     let none = kernel.axes.iter().any(|a| g.values.arena.extent(*a).is(0));
     let (workgroups, workgroup_size) = match &kernel.form {
         _ if none => ([0, 1, 1].map(Dim::from), [1; 3]),
         Form::Loops => loops::write(&mut g, kernel)?,
+        Form::Contract(c) if share => shared::write(&mut g, kernel, c)?,
         Form::Contract(c) => contract::write(&mut g, kernel, c)?,
         Form::Program(body) => program::write(&mut g, kernel, body)?,
         Form::Attention(a) => attention::write(&mut g, kernel, a)?,

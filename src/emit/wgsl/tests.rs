@@ -399,7 +399,7 @@ pub(super) fn matmul(vs: &mut Values, batch: &[Dim], m: &Dim, k: usize, n: usize
 fn products_agree_with_the_evaluator() {
     let mut random = Random(31);
     for (m, k, n) in
-        [(1usize, 8usize, 8usize), (3, 4, 5), (17, 12, 24), (20, 7, 10), (64, 32, 64), (5, 16, 100), (9, 3, 1)]
+        [(1usize, 8usize, 8usize), (3, 4, 5), (17, 12, 24), (20, 7, 10), (64, 32, 64), (5, 16, 100), (9, 3, 1), (70, 20, 36)]
     {
         let x = random.array(&[m, k]);
         let w = random.array(&[k, n]);
@@ -441,6 +441,21 @@ fn products_that_differ_in_extents_share_a_shader() {
     let shared = super::share(&shaders.iter().map(|s| &s.code).collect::<Vec<_>>());
     assert_eq!(shared.len(), 1);
     assert!(shared[0].users.iter().all(|(_, numbers)| !numbers.is_empty()));
+}
+
+#[test]
+fn large_products_have_a_candidate_in_workgroup_memory() {
+    for (m, n, all) in [(64, 64, 2), (16, 64, 1), (64, 30, 1), (64, 16, 1)] {
+        let w = Array::from_f32(vec![32, n], &vec![0.5; 32 * n]).unwrap();
+        let mut values = Values::new();
+        let outputs = matmul(&mut values, &[], &Dim::from(m), 32, n, Some(&w));
+        let stored = crate::kernel::fuse(&mut values, &outputs, Fusion::On);
+        let scheduled = crate::kernel::schedule(&mut values, &stored, &outputs, crate::kernel::AttentionAs::One);
+        let candidates = super::emit_candidates(&mut values, &scheduled.kernels[0], &[]).unwrap();
+        assert_eq!(candidates.len(), all, "{m} x 32 x {n}");
+        assert_eq!(candidates[0].workgroup_storage, 0);
+        assert_eq!(candidates.last().map(|c| c.workgroup_storage > 0), Some(all > 1));
+    }
 }
 
 /// A convolution with padding: x `[1, c, h, w]`, weights `[o, c, kh, kw]`; depthwise where `groups` is `c`.
@@ -498,6 +513,7 @@ fn convolutions_agree_with_the_evaluator() {
     let cases = [
         case(3, 8, 9, 3, 2, false),
         case(8, 16, 7, 3, 1, false),
+        case(8, 36, 9, 3, 1, false),
         case(4, 6, 5, 1, 1, false),
         case(8, 12, 6, 1, 2, false),
         case(8, 8, 10, 3, 1, true),
@@ -579,7 +595,7 @@ fn text(make: &dyn Fn(&mut Values) -> Vec<ValueId>, dims: &[crate::tensor::Sym])
     let outputs = make(&mut values);
     let stored = crate::kernel::fuse(&mut values, &outputs, Fusion::On);
     let scheduled = crate::kernel::schedule(&mut values, &stored, &outputs, crate::kernel::AttentionAs::One);
-    let all = scheduled.kernels.iter().map(|k| super::emit(&mut values, k, dims).unwrap().code.literal());
+    let all = scheduled.kernels.iter().map(|k| super::emit_candidates(&mut values, k, dims).unwrap()[0].code.literal());
     all.collect::<Vec<_>>().join("\n")
 }
 

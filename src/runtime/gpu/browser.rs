@@ -11,6 +11,16 @@ pub(super) fn settle(_device: &wgpu::Device) -> Result<()> {
     Ok(())
 }
 
+/// Milliseconds since some moment; 0 where the engine does not tell.
+pub(super) fn now() -> f64 {
+    let clock = || -> std::result::Result<Option<f64>, JsValue> {
+        let performance = Reflect::get(&js_sys::global(), &"performance".into())?;
+        let f: Function = Reflect::get(&performance, &"now".into())?.dyn_into()?;
+        Ok(f.call0(&performance)?.as_f64())
+    };
+    clock().ok().flatten().unwrap_or_default()
+}
+
 /// A pipeline that was compiled ahead. While it lives the browser finds it when the same one is created again.
 pub(super) struct Warm(#[allow(dead_code)] JsValue);
 

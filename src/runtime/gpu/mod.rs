@@ -8,6 +8,7 @@ mod platform;
 mod session;
 mod signal;
 mod tensor;
+mod tuning;
 
 pub use adapter::{AdapterInfo, Choice, Gpu};
 pub use session::{Feed, GpuSession, GpuTensor, Stats};

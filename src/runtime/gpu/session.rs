@@ -5,10 +5,11 @@ use super::platform;
 use super::signal::Signal;
 use crate::error::{Error, Kind, Result};
 use crate::plan::convert::convert;
-use crate::plan::{Dispatch, GpuPlan, Plan, Role, gpu_dtype, resolve};
+use crate::plan::{Candidate, GpuPlan, Plan, Role, gpu_dtype, resolve};
 use crate::runtime::weights::{Target, pieces};
 use crate::tensor::{Array, Bindings, DType};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// An input of a run.
@@ -57,35 +58,66 @@ pub struct Stats {
     pub submits: usize,
     pub bind_groups_in_run: usize,
     pub buffers_in_run: usize,
+    /// Dispatches that timing gave another shader than the default.
+    pub tuned: usize,
 }
 
 /// A model on a device: its buffers, pipelines and bind groups.
 pub struct GpuSession {
-    gpu: Gpu,
-    plan: Arc<Plan>,
+    pub(super) gpu: Gpu,
+    pub(super) plan: Arc<Plan>,
     buffers: Vec<wgpu::Buffer>,
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
+    /// Which of its candidates each dispatch is.
+    pub(super) choice: Vec<u32>,
     /// All outputs at their greatest, then the overflow flag.
     staging: wgpu::Buffer,
     /// Where each output lies in the staging buffer, bytes, and last the flag.
     staged: Vec<u64>,
     scratch: Vec<u8>,
-    bound: Option<Vec<i32>>,
-    stats: Stats,
+    pub(super) bound: Option<Vec<i32>>,
+    pub(super) stats: Stats,
 }
 
 /// A dispatch, ready.
-struct Step {
+pub(super) struct Step {
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
+}
+
+/// A compiled shader.
+pub(super) type Pipelines = BTreeMap<u32, (wgpu::ComputePipeline, wgpu::BindGroupLayout)>;
+
+impl Step {
+    pub(super) fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, [x, y, z]: [u32; 3]) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+/// The size of a candidate's dispatch.
+pub(super) fn workgroups(c: &Candidate, bindings: &Bindings) -> Result<[u32; 3]> {
+    let mut size = [0u32; 3];
+    for (n, dim) in size.iter_mut().zip(&c.workgroups) {
+        *n = u32::try_from(dim.eval(bindings)?)
+            .map_err(|_| Error::new(Kind::DimOutOfBounds, format!("{dim} workgroups")))?;
+    }
+    Ok(size)
+}
+
+fn invalid(what: &str) -> Error {
+    Error::new(Kind::InvalidPackage, what).at("model.wgsl")
 }
 
 /// The bytes of a copy must be a multiple of this.
 const COPY_ALIGN: u64 = 4;
 
 impl GpuSession {
-    /// Creates everything that runs need. `wgsl` is the package's `model.wgsl`. Weights are uploaded afterwards.
-    pub async fn new(gpu: &Gpu, plan: Arc<Plan>, wgsl: &str) -> Result<Self> {
+    /// Creates everything that runs need. `wgsl` is the package's `model.wgsl`. Weights are uploaded afterwards. `choice` is
+    /// what [`GpuSession::tune`] gave on this adapter before, and empty where it never ran; one that does not fit the plan
+    /// is not heeded.
+    pub async fn new(gpu: &Gpu, plan: Arc<Plan>, wgsl: &str, choice: &[u32]) -> Result<Self> {
         let g = gpu_plan(&plan)?;
         gpu.check()?;
         gpu.check_limits(&g.requires)?;
@@ -122,8 +154,12 @@ impl GpuSession {
                 gpu.queue.write_buffer(buffer, *at, &bytes);
             }
         }
+        let fits = choice.len() == g.dispatches.len()
+            && choice.iter().zip(&g.dispatches).all(|(c, d)| (*c as usize) < d.candidates.len());
+        let choice = if fits { choice.to_vec() } else { vec![0; g.dispatches.len()] };
         let mut session = GpuSession {
             gpu: gpu.clone(),
+            choice,
             buffers,
             steps: vec![],
             scratch: vec![],
@@ -141,18 +177,37 @@ impl GpuSession {
     async fn compile(&mut self, wgsl: &str) -> Result<()> {
         let plan = Arc::clone(&self.plan);
         let g = gpu_plan(&plan)?;
-        let invalid = |what: &str| Error::new(Kind::InvalidPackage, what).at("model.wgsl");
-        let device = &self.gpu.device;
-        let mut code: Vec<(&str, Vec<wgpu::BindGroupLayoutEntry>)> = vec![];
-        for (i, (start, end)) in g.shaders.iter().enumerate() {
-            let text = wgsl.get(*start as usize..*end as usize).ok_or_else(|| invalid("shorter than the plan says"))?;
-            let user = g.dispatches.iter().find(|d| d.shader as usize == i);
-            code.push((text, user.map(|d| layout_entries(g, d)).unwrap_or_default()));
+        let chosen: Vec<&Candidate> =
+            self.choice.iter().zip(&g.dispatches).filter_map(|(c, d)| d.candidates.get(*c as usize)).collect();
+        let scope = self.gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let pipelines = self.pipelines(wgsl, &chosen).await?;
+        self.steps = chosen.iter().map(|c| self.step(&pipelines, c)).collect::<Result<_>>()?;
+        if let Some(e) = scope.pop().await {
+            self.gpu.check()?;
+            return Err(Error::new(Kind::Internal, format!("the GPU refuses the model's shaders: {e}")));
         }
-        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let warm = platform::warm(device, &code).await;
-        let mut pipelines = vec![];
-        for (text, entries) in &code {
+        self.stats.pipelines = pipelines.len();
+        self.stats.bind_groups = self.steps.len();
+        self.stats.buffers = self.buffers.len() + 1;
+        self.stats.peak_bytes = self.buffers.iter().map(wgpu::Buffer::size).sum::<u64>() + self.staging.size();
+        self.stats.tuned = self.choice.iter().filter(|c| **c > 0).count();
+        Ok(())
+    }
+
+    /// The pipelines of these candidates.
+    pub(super) async fn pipelines(&self, wgsl: &str, candidates: &[&Candidate]) -> Result<Pipelines> {
+        let g = gpu_plan(&self.plan)?;
+        let device = &self.gpu.device;
+        let mut code: BTreeMap<u32, (&str, Vec<wgpu::BindGroupLayoutEntry>)> = BTreeMap::new();
+        for c in candidates {
+            let range = g.shaders.get(c.shader as usize);
+            let text = range.and_then(|(start, end)| wgsl.get(*start as usize..*end as usize));
+            let text = text.ok_or_else(|| invalid("shorter than the plan says"))?;
+            code.entry(c.shader).or_insert_with(|| (text, layout_entries(g, c)));
+        }
+        let warm = platform::warm(device, &code.values().cloned().collect::<Vec<_>>()).await;
+        let mut pipelines = BTreeMap::new();
+        for (shader, (text, entries)) in &code {
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: None,
                 source: wgpu::ShaderSource::Wgsl((*text).into()),
@@ -171,31 +226,25 @@ impl GpuSession {
                 compilation_options: wgpu::PipelineCompilationOptions::default(),
                 cache: None,
             });
-            pipelines.push((pipeline, layout));
-        }
-        for d in &g.dispatches {
-            let missing = || invalid("a dispatch names a shader that is not there");
-            let (pipeline, layout) = pipelines.get(d.shader as usize).ok_or_else(missing)?;
-            let mut entries = vec![];
-            for (binding, b) in (0u32..).zip(&d.bindings) {
-                let buffer = self.buffers.get(b.buffer as usize).ok_or_else(missing)?;
-                let size = wgpu::BufferSize::new(b.size.next_multiple_of(16));
-                let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: b.offset, size });
-                entries.push(wgpu::BindGroupEntry { binding, resource });
-            }
-            let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
-            self.steps.push(Step { pipeline: pipeline.clone(), group });
+            pipelines.insert(*shader, (pipeline, layout));
         }
         drop(warm);
-        if let Some(e) = scope.pop().await {
-            self.gpu.check()?;
-            return Err(Error::new(Kind::Internal, format!("the GPU refuses the model's shaders: {e}")));
+        Ok(pipelines)
+    }
+
+    /// A candidate with its buffers.
+    pub(super) fn step(&self, pipelines: &Pipelines, c: &Candidate) -> Result<Step> {
+        let missing = || invalid("a dispatch names a shader that is not there");
+        let (pipeline, layout) = pipelines.get(&c.shader).ok_or_else(missing)?;
+        let mut entries = vec![];
+        for (binding, b) in (0u32..).zip(&c.bindings) {
+            let buffer = self.buffers.get(b.buffer as usize).ok_or_else(missing)?;
+            let size = wgpu::BufferSize::new(b.size.next_multiple_of(16));
+            let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: b.offset, size });
+            entries.push(wgpu::BindGroupEntry { binding, resource });
         }
-        self.stats.pipelines = pipelines.len();
-        self.stats.bind_groups = self.steps.len();
-        self.stats.buffers = self.buffers.len() + 1;
-        self.stats.peak_bytes = self.buffers.iter().map(wgpu::Buffer::size).sum::<u64>() + self.staging.size();
-        Ok(())
+        let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
+        Ok(Step { pipeline: pipeline.clone(), group: self.gpu.device.create_bind_group(&descriptor) })
     }
 
     /// Uploads the bytes `[offset, offset + bytes.len())` of a pack, in any order, converted to the GPU's types.
@@ -276,15 +325,10 @@ impl GpuSession {
             encoder.clear_buffer(flag, 0, Some(4));
         }
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for (step, d) in self.steps.iter().zip(&g.dispatches) {
-            let mut size = [0u32; 3];
-            for (n, dim) in size.iter_mut().zip(&d.workgroups) {
-                *n = u32::try_from(dim.eval(&bindings)?)
-                    .map_err(|_| Error::new(Kind::DimOutOfBounds, format!("{dim} workgroups")).at(&d.name))?;
+        for ((step, d), c) in self.steps.iter().zip(&g.dispatches).zip(&self.choice) {
+            if let Some(c) = d.candidates.get(*c as usize) {
+                step.dispatch(&mut pass, workgroups(c, &bindings).map_err(|e| e.at(&d.name))?);
             }
-            pass.set_pipeline(&step.pipeline);
-            pass.set_bind_group(0, &step.group, &[]);
-            pass.dispatch_workgroups(size[0], size[1], size[2]);
         }
         drop(pass);
         if stage {
@@ -428,7 +472,7 @@ impl GpuSession {
     }
 }
 
-fn gpu_plan(plan: &Plan) -> Result<&GpuPlan> {
+pub(super) fn gpu_plan(plan: &Plan) -> Result<&GpuPlan> {
     plan.gpu.as_ref().ok_or_else(|| {
         Error::new(Kind::DeviceUnavailable, "the model has no GPU plan")
             .at("model.plan")
@@ -441,8 +485,8 @@ fn output_buffer(g: &GpuPlan, i: usize) -> Result<usize> {
     wanted.ok_or_else(|| Error::new(Kind::InvalidPackage, format!("output {i} has no buffer")).at("model.plan"))
 }
 
-fn layout_entries(g: &GpuPlan, d: &Dispatch) -> Vec<wgpu::BindGroupLayoutEntry> {
-    let each = (0u32..).zip(&d.bindings).map(|(binding, b)| {
+fn layout_entries(g: &GpuPlan, c: &Candidate) -> Vec<wgpu::BindGroupLayoutEntry> {
+    let each = (0u32..).zip(&c.bindings).map(|(binding, b)| {
         let uniform = g.buffers.get(b.buffer as usize).is_some_and(|b| matches!(b.role, Role::Dims | Role::Numbers));
         let ty = match uniform {
             true => wgpu::BufferBindingType::Uniform,

@@ -59,9 +59,11 @@ fn plan() -> Plan {
             ],
             dispatches: vec![Dispatch {
                 name: "main".into(),
-                shader: 0,
-                bindings: vec![bind(1, false), bind(0, false), bind(2, true), bind(3, false), bind(4, true)],
-                workgroups: [Dim::sym("n"), Dim::from(1), Dim::from(1)],
+                candidates: vec![Candidate {
+                    shader: 0,
+                    bindings: vec![bind(1, false), bind(0, false), bind(2, true), bind(3, false), bind(4, true)],
+                    workgroups: [Dim::sym("n"), Dim::from(1), Dim::from(1)],
+                }],
             }],
             requires: GpuRequires { max_storage_bindings: 4, ..GpuRequires::default() },
         }),
@@ -76,7 +78,7 @@ fn array(data: &[f32]) -> Array {
 fn a_session_runs_with_other_dims_and_feeds_another() {
     pollster::block_on(async {
         let gpu = Gpu::open(Choice::Any).await.unwrap();
-        let mut session = GpuSession::new(&gpu, Arc::new(plan()), SHADER).await.unwrap();
+        let mut session = GpuSession::new(&gpu, Arc::new(plan()), SHADER, &[]).await.unwrap();
         let halves: Vec<u8> = [2.0f32, -1.0].iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
         session.upload(0, 0, &halves).unwrap();
         let x = array(&[1.0, 2.0, 3.0]);
@@ -113,17 +115,49 @@ fn what_does_not_fit_is_refused_before_anything_is_made() {
         if let Some(g) = &mut large.gpu {
             g.requires.max_storage_binding = 1 << 50;
         }
-        let e = GpuSession::new(&gpu, Arc::new(large), SHADER).await.err().unwrap();
+        let e = GpuSession::new(&gpu, Arc::new(large), SHADER, &[]).await.err().unwrap();
         assert_eq!(e.kind(), Kind::DeviceLimit);
         assert!(e.message().contains("maxStorageBufferBindingSize = 1125899906842624"), "{e}");
         let mut none = plan();
         none.gpu = None;
-        let e = GpuSession::new(&gpu, Arc::new(none), SHADER).await.err().unwrap();
+        let e = GpuSession::new(&gpu, Arc::new(none), SHADER, &[]).await.err().unwrap();
         assert_eq!(e.kind(), Kind::DeviceUnavailable);
-        let e = GpuSession::new(&gpu, Arc::new(plan()), &SHADER[1..]).await.err().unwrap();
+        let e = GpuSession::new(&gpu, Arc::new(plan()), &SHADER[1..], &[]).await.err().unwrap();
         assert_eq!(e.kind(), Kind::InvalidPackage);
         let broken = SHADER.replace("array<f32>", "array<f33>");
-        let e = GpuSession::new(&gpu, Arc::new(plan()), &broken).await.err().unwrap();
+        let e = GpuSession::new(&gpu, Arc::new(plan()), &broken, &[]).await.err().unwrap();
         assert_eq!(e.kind(), Kind::Internal);
+    });
+}
+
+#[test]
+fn the_fastest_candidate_is_taken_and_remembered() {
+    pollster::block_on(async {
+        // The same shader again, with work that nobody needs.
+        let slow = SHADER.replace("y[id.x] =", "for (var i = 0u; i < 100000u; i++) { y[id.x] = f32(i); }\n    y[id.x] =");
+        let code = slow.clone() + SHADER;
+        let mut two = plan();
+        if let Some(g) = &mut two.gpu {
+            g.shaders = vec![(0, slow.len() as u32), (slow.len() as u32, code.len() as u32)];
+            let first = g.dispatches[0].candidates[0].clone();
+            g.dispatches[0].candidates.push(Candidate { shader: 1, ..first });
+        }
+        let (gpu, two) = (Gpu::open(Choice::Any).await.unwrap(), Arc::new(two));
+        let x = array(&[1.0, 2.0, 3.0]);
+        let halves: Vec<u8> = [2.0f32, -1.0].iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+        let answer = [array(&[5.0, 1.0, 9.0])];
+        let mut session = GpuSession::new(&gpu, Arc::clone(&two), &code, &[]).await.unwrap();
+        session.upload(0, 0, &halves).unwrap();
+        assert_eq!(session.run(&[Feed::Host(&x)]).await.unwrap(), answer);
+        session.time_candidates(&code).await.unwrap();
+        assert_eq!(session.stats().tuned, 1);
+        assert_eq!(session.run(&[Feed::Host(&x)]).await.unwrap(), answer);
+        let chosen = session.tune(&code).await.unwrap();
+        assert_eq!(chosen, [1]);
+        for (choice, tuned) in [(&chosen[..], 1), (&[2], 0), (&[1, 1], 0)] {
+            let mut again = GpuSession::new(&gpu, Arc::clone(&two), &code, choice).await.unwrap();
+            again.upload(0, 0, &halves).unwrap();
+            assert_eq!((again.stats().tuned, again.run(&[Feed::Host(&x)]).await.unwrap()), (tuned, answer.to_vec()));
+        }
     });
 }
