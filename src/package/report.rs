@@ -41,7 +41,8 @@ fn sections(c: &Compiled) -> Vec<(&'static str, Vec<Row>)> {
     ];
     if let Some(gpu) = &plan.gpu {
         graph.push(row("dispatches on WebGPU", gpu.dispatches.len().to_string()));
-        let first: BTreeSet<u32> = gpu.dispatches.iter().filter_map(|d| d.candidates.first()).map(|c| c.shader).collect();
+        let first: BTreeSet<u32> =
+            gpu.dispatches.iter().filter_map(|d| d.candidates.first()).map(|c| c.shader).collect();
         graph.push(row("shaders", format!("{} (and {} to choose from)", first.len(), gpu.shaders.len() - first.len())));
     }
     let ops = c.report.ops.iter().map(|(op, n)| row(op, n.to_string())).collect();

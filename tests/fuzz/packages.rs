@@ -84,11 +84,19 @@ pub(crate) fn plan() -> Plan {
             dispatches: vec![
                 Dispatch {
                     name: "MatMul".into(),
-                    candidates: vec![Candidate { shader: 0, bindings: vec![whole(0, 512, false), whole(1, 256, false), whole(2, 512, true)], workgroups: [half.maximum(&Dim::from(1i64)), 1.into(), 1.into()] }],
+                    candidates: vec![Candidate {
+                        shader: 0,
+                        bindings: vec![whole(0, 512, false), whole(1, 256, false), whole(2, 512, true)],
+                        workgroups: [half.maximum(&Dim::from(1i64)), 1.into(), 1.into()],
+                    }],
                 },
                 Dispatch {
                     name: "Relu".into(),
-                    candidates: vec![Candidate { shader: 1, bindings: vec![whole(2, 512, false), whole(3, 512, true), whole(5, 16, false)], workgroups: [n.minimum(&half), 2.into(), 1.into()] }],
+                    candidates: vec![Candidate {
+                        shader: 1,
+                        bindings: vec![whole(2, 512, false), whole(3, 512, true), whole(5, 16, false)],
+                        workgroups: [n.minimum(&half), 2.into(), 1.into()],
+                    }],
                 },
             ],
             requires: GpuRequires { max_buffer_size: 1024, max_storage_bindings: 3, ..GpuRequires::default() },

@@ -398,9 +398,16 @@ pub(super) fn matmul(vs: &mut Values, batch: &[Dim], m: &Dim, k: usize, n: usize
 #[test]
 fn products_agree_with_the_evaluator() {
     let mut random = Random(31);
-    for (m, k, n) in
-        [(1usize, 8usize, 8usize), (3, 4, 5), (17, 12, 24), (20, 7, 10), (64, 32, 64), (5, 16, 100), (9, 3, 1), (70, 20, 36)]
-    {
+    for (m, k, n) in [
+        (1usize, 8usize, 8usize),
+        (3, 4, 5),
+        (17, 12, 24),
+        (20, 7, 10),
+        (64, 32, 64),
+        (5, 16, 100),
+        (9, 3, 1),
+        (70, 20, 36),
+    ] {
         let x = random.array(&[m, k]);
         let w = random.array(&[k, n]);
         let name = format!("{m} x {k} x {n}");

@@ -134,7 +134,8 @@ fn what_does_not_fit_is_refused_before_anything_is_made() {
 fn the_fastest_candidate_is_taken_and_remembered() {
     pollster::block_on(async {
         // The same shader again, with work that nobody needs.
-        let slow = SHADER.replace("y[id.x] =", "for (var i = 0u; i < 100000u; i++) { y[id.x] = f32(i); }\n    y[id.x] =");
+        let slow =
+            SHADER.replace("y[id.x] =", "for (var i = 0u; i < 100000u; i++) { y[id.x] = f32(i); }\n    y[id.x] =");
         let code = slow.clone() + SHADER;
         let mut two = plan();
         if let Some(g) = &mut two.gpu {

@@ -116,7 +116,8 @@ fn same_work(g: &GpuPlan, a: &Dispatch, b: &Dispatch) -> bool {
         c.bindings.iter().find(of).copied()
     };
     a.candidates.len() == b.candidates.len()
-        && a.candidates.iter().zip(&b.candidates).all(|(a, b)| {
-            a.shader == b.shader && a.workgroups == b.workgroups && numbers(a) == numbers(b)
-        })
+        && a.candidates
+            .iter()
+            .zip(&b.candidates)
+            .all(|(a, b)| a.shader == b.shader && a.workgroups == b.workgroups && numbers(a) == numbers(b))
 }
