@@ -5,6 +5,7 @@
 import { readFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
+import { bundlerTests } from "./bundlers.js";
 import { clientTests } from "./client.js";
 import { launch, type Browser } from "./lib/chromium.js";
 import { readConfig } from "./lib/config.js";
@@ -127,8 +128,9 @@ class Suite {
     return { ...this.task(row, "wasm", 1), ...changes };
   }
 
-  async expected(row: Row, output: string): Promise<ArrayLike<number>> {
-    const path = join(this.config.models, "reference", row.model, row.case, "outputs", `${output}.npy`);
+  /** A tensor of the reference that is f32. */
+  async reference(row: Row, kind: "inputs" | "outputs", name: string): Promise<ArrayLike<number>> {
+    const path = join(this.config.models, "reference", row.model, row.case, kind, `${name}.npy`);
     const { data } = parseNpy(await readFile(path));
     check(data instanceof Float32Array, `${path} is not f32`);
     return data as Float32Array;
@@ -145,7 +147,7 @@ function addModels(suite: Suite): void {
           if (device === "wasm") check(done.threads === threads, `it ran with ${done.threads} threads`);
           let most = 0;
           for (const name of row.outputs) {
-            const want = await suite.expected(row, name);
+            const want = await suite.reference(row, "outputs", name);
             const got = done.outputs[name] ?? [];
             check(got.length === want.length, `${name} has ${got.length} values, not ${want.length}`);
             for (let i = 0; i < want.length; i++) {
@@ -276,6 +278,11 @@ async function main(): Promise<void> {
     addLifecycle(suite);
     const model = `${config.origin}/efficientnet-lite0@1.0.0`;
     for (const [name, test] of clientTests({ browser, origin: server.origin, model })) suite.add(name, test);
+    const [row] = ROWS;
+    if (!row) throw new Error("no rows");
+    const input = await suite.reference(row, "inputs", "input");
+    const expected = await suite.reference(row, "outputs", "probs");
+    for (const [name, test] of bundlerTests({ browser, root: config.root, model, input, expected })) suite.add(name, test);
     await suite.run();
   } finally {
     await browser.close();
