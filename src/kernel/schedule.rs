@@ -218,14 +218,12 @@ impl Scheduler {
                 .and_then(|b| self.layouts.get(&b))
                 .is_some_and(|l| matches!(l, Layout::Panel { .. }));
         let (mut expr, mut r) = (f.expr, r);
-        if !panel {
-            if self.column_stride(values, &r) != Some(Dim::from(1)) {
-                let packed = self.pack(values, &r);
-                expr = values.arena.rewrite(expr, &mut |arena, n| (*n == *arena.node(r.b)).then_some(packed));
-                match contract::recognize(values, &f.axes, expr) {
-                    Some(again) if again.b == packed => r = again,
-                    _ => return self.loops(values, v, &Func { axes: f.axes.clone(), expr }),
-                }
+        if !panel && self.column_stride(values, &r) != Some(Dim::from(1)) {
+            let packed = self.pack(values, &r);
+            expr = values.arena.rewrite(expr, &mut |arena, n| (*n == *arena.node(r.b)).then_some(packed));
+            match contract::recognize(values, &f.axes, expr) {
+                Some(again) if again.b == packed => r = again,
+                _ => return self.loops(values, v, &Func { axes: f.axes.clone(), expr }),
             }
         }
         let flat = self.flat(values, expr);

@@ -128,9 +128,9 @@ fn qlinear_conv(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
 fn conv_transpose(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let (x, w, bias) = (cx.input(0)?, cx.input(1)?, cx.optional(2));
     let g = Geometry::transposed(cx.attrs(), &cx.shape(0)?, &cx.shape(1)?)?;
-    if let Some((phases, w)) = Phases::of(&mut cx.values, &g, w)? {
+    if let Some((phases, w)) = Phases::of(cx.values, &g, w)? {
         let batch = cx.shape(0)?[0].clone();
-        let y = phases.convolve(&mut cx.values, batch, x, w)?;
+        let y = phases.convolve(cx.values, batch, x, w)?;
         return cx.func(|vs, i| {
             let at = phases.find(vs, i);
             let y = vs.load(y, &at);
