@@ -38,8 +38,13 @@ export interface Device {
   /** Settles when everything but the weights is ready. */
   ready(): Promise<void>;
   run(inputs: readonly Tensor[], bound: Bound, locations: readonly OutputLocation[], signal?: AbortSignal): Promise<RunResult>;
-  /** Makes runs faster between two of them, where the device can. Does not fail. */
-  tune?(): Promise<void>;
+  /**
+   * Makes runs faster between two of them, where the device can. Fails where `prove` does, which runs the golden inputs
+   * afterwards: then the device computes something else, and is not to be used any more.
+   */
+  tune?(prove: () => Promise<void>): Promise<void>;
+  /** Does without what `tune` found, from the next start on. */
+  distrust?(): Promise<void>;
   /** Counts of the session and its last run, where the device keeps them. */
   counters?(): RunCounters | undefined;
   dispose(): void;

@@ -62,11 +62,13 @@ class Value implements GpuValue {
   }
 }
 
-/** What choosing the fastest shaders needs. */
+/** The choice of the fastest shaders. */
 interface Choosing {
   readonly wgsl: string;
   /** Where the choice is kept. */
   readonly key: string | undefined;
+  /** What was chosen; empty before. */
+  choice: Uint32Array;
 }
 
 interface Chunk {
@@ -79,12 +81,13 @@ export class GpuDevice implements Device {
   readonly info: DeviceInfo;
   readonly memory: Memory;
   readonly #session: Promise<Session>;
+  readonly #choosing: Choosing | undefined;
   #started: Session | undefined;
   #waiting: Chunk[] = [];
   #waitingBytes = 0;
   #failed: unknown;
   #disposed = false;
-  #tuning = "not yet";
+  #tuning: string;
 
   private constructor(
     readonly runtime: Runtime,
@@ -92,10 +95,12 @@ export class GpuDevice implements Device {
     session: Promise<Session>,
     adapter: string,
     memory: Memory,
-    readonly choosing: Choosing | undefined,
+    choosing: Choosing | undefined,
   ) {
     this.info = { kind: "webgpu", threads: 1, adapter };
     this.memory = memory;
+    this.#choosing = choosing;
+    this.#tuning = choosing?.choice.length === 0 ? "not yet" : "not needed";
     this.#session = session.then((started) => {
       this.#started = started;
       if (this.#disposed) started.dispose();
@@ -127,7 +132,7 @@ export class GpuDevice implements Device {
     // On a software adapter the defaults are the fastest.
     const key = keep && !found.software ? tuningKey(code.sha256, found.name) : undefined;
     const choice = key === undefined ? new Uint32Array() : await remembered(key);
-    const choosing = found.software || choice.length > 0 ? undefined : { wgsl, key };
+    const choosing = found.software ? undefined : { wgsl, key, choice };
     return new GpuDevice(runtime, signature, later(runtime.startSession(device, plan, wgsl, choice)), found.name, memory, choosing);
   }
 
@@ -190,24 +195,31 @@ export class GpuDevice implements Device {
     return { outputs, deviceMs };
   }
 
-  /** Times the shaders that the package offers on this adapter and takes the fastest. What fails leaves the defaults. */
-  async tune(): Promise<void> {
-    if (!this.choosing || this.#tuning !== "not yet") return;
+  /** Times the shaders that the package offers on this adapter and takes the fastest. What cannot be timed stays as it is. */
+  async tune(prove: () => Promise<void>): Promise<void> {
+    const choosing = this.#choosing;
+    if (!choosing || this.#tuning !== "not yet") return;
     this.#tuning = "under way";
-    const { wgsl, key } = this.choosing;
     try {
       const session = await this.#session;
-      const choice = await later(session.tune(wgsl));
-      if (key !== undefined) await remember(key, choice);
-      this.#tuning = "done";
+      choosing.choice = await later(session.tune(choosing.wgsl));
     } catch (thrown) {
       this.#tuning = toError(thrown).message;
+      return;
     }
+    await prove();
+    if (choosing.key !== undefined) await remember(choosing.key, choosing.choice);
+    this.#tuning = "done";
+  }
+
+  async distrust(): Promise<void> {
+    const { key, choice } = this.#choosing ?? {};
+    if (key !== undefined && choice) await remember(key, choice.map(() => 0));
   }
 
   counters(): RunCounters | undefined {
     const stats = this.#started?.stats() as RunCounters | undefined;
-    return stats && { ...stats, tuning: this.choosing ? this.#tuning : "not needed" };
+    return stats && { ...stats, tuning: this.#tuning };
   }
 
   dispose(): void {

@@ -1,6 +1,6 @@
 // A loaded model.
 import type { CacheStats } from "./cache.js";
-import type { Device, DeviceInfo, DeviceKind, Memory, OutputLocation, RunCounters } from "./device.js";
+import type { DeviceInfo, DeviceKind, Memory, OutputLocation, RunCounters } from "./device.js";
 import { type ErrorCode, NearsideError, abortable, aborted, throwIfAborted, toError } from "./errors.js";
 import { type LoadTimes, type Origin, type Started, startDevice } from "./start.js";
 import { Queue } from "./queue.js";
@@ -56,7 +56,7 @@ export class Model<
   readonly #queue = new Queue();
   readonly #ended = new AbortController();
   #started: Started | undefined;
-  #tuned: Device | undefined;
+  #mayTune = true;
   #runs = 0;
   #recoveries = 0;
   #last: Stats["lastRun"];
@@ -154,15 +154,26 @@ export class Model<
     return started;
   }
 
-  /** Lets each device make itself faster once, when there is time after the first answer. */
+  /** Lets the device make itself faster once, when there is time after the first answer. */
   #tuneLater(): void {
-    const device = this.#started?.device;
-    if (!device?.tune || this.#tuned === device) return;
-    this.#tuned = device;
+    if (!this.#mayTune || !this.#started?.device.tune) return;
+    this.#mayTune = false;
     whenIdle(() => {
-      const tune = async () => (this.#ended.signal.aborted ? undefined : device.tune?.());
-      this.#queue.run(tune, this.#ended.signal).catch(() => undefined);
+      this.#queue.run(() => this.#tune(), this.#ended.signal).catch(() => undefined);
     });
+  }
+
+  async #tune(): Promise<void> {
+    const started = this.#started;
+    const { signal } = this.#ended;
+    if (!started || signal.aborted) return;
+    try {
+      await started.device.tune?.(() => started.prove(signal));
+    } catch {
+      // The next call starts the device anew, with what was proven when the model was loaded.
+      started.device.dispose();
+      if (this.#started === started) this.#started = undefined;
+    }
   }
 
   #inputs(feeds: Feeds): Tensor[] {

@@ -51,6 +51,8 @@ export interface Started {
   readonly times: LoadTimes;
   /** Bytes of the package that were read, from the cache or the source. */
   readonly bytes: number;
+  /** Runs the golden inputs again; fails where the outputs are not right. */
+  prove(signal: AbortSignal): Promise<void>;
 }
 
 /** The cache and the slots of one load. */
@@ -116,11 +118,19 @@ export async function startDevice(
     await abortable(compiled, outer);
     progress({ stage: "compile", loaded: 1, total: 1 });
     const cases = await golden;
+    const proven = async (signal: AbortSignal, progress: (p: Progress) => void): Promise<void> => {
+      try {
+        if (cases) await prove(o, used, cases, signal, progress);
+      } catch (thrown) {
+        if (toError(thrown).code === "golden-mismatch") await used.distrust?.();
+        throw thrown;
+      }
+    };
     const beginVerify = performance.now();
-    if (cases) await prove(o, used, cases, signal, progress);
+    await proven(signal, progress);
     times.verify = performance.now() - beginVerify;
     times.total = performance.now() - begin;
-    return { device, cache: fetching.cache.stats, times, bytes: loaded };
+    return { device, cache: fetching.cache.stats, times, bytes: loaded, prove: (signal) => proven(signal, () => undefined) };
   } catch (thrown) {
     const error = outer?.aborted ? aborted(outer.reason) : toError(thrown, o.source.name);
     stop.abort(error);

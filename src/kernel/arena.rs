@@ -522,10 +522,10 @@ impl Arena {
             {
                 sums.insert(id);
             }
-            Node::Select { condition, then, otherwise } => {
-                if self.wrapped_index(*condition, *then, *otherwise).is_some() {
-                    safe.insert(*then);
-                }
+            Node::Select { condition, then, otherwise }
+                if self.wrapped_index(*condition, *then, *otherwise).is_some() =>
+            {
+                safe.insert(*then);
             }
             _ => {}
         });

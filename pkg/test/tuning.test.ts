@@ -1,0 +1,32 @@
+// Choices of shaders between visits.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { remember, remembered, tuningKey } from "../src/tuning.js";
+
+/** The part of the Cache API that is used, in memory. */
+function fakeCaches(): { readonly stored: Map<string, string> } {
+  const stored = new Map<string, string>();
+  const cache = {
+    match: async (key: string) => (stored.has(key) ? new Response(stored.get(key)) : undefined),
+    put: async (key: string, response: Response) => void stored.set(key, await response.text()),
+  };
+  Object.defineProperty(globalThis, "caches", { value: { open: async () => cache }, configurable: true });
+  return { stored };
+}
+
+test("a choice is remembered for its code and adapter", async () => {
+  fakeCaches();
+  const key = tuningKey("ab12", "nvidia ampere");
+  assert.notEqual(key, tuningKey("ab12", "apple m2"));
+  assert.deepEqual(await remembered(key), new Uint32Array());
+  await remember(key, Uint32Array.of(0, 1, 0));
+  assert.deepEqual(await remembered(key), Uint32Array.of(0, 1, 0));
+});
+
+test("what is no choice is not heeded", async () => {
+  const { stored } = fakeCaches();
+  for (const text of ["", "{}", "[0,-1]", "[0.5]", '["0"]', "[65536]", `[${"0,".repeat(1 << 16)}0]`]) {
+    stored.set("key", text);
+    assert.deepEqual(await remembered("key"), new Uint32Array(), text.slice(0, 20));
+  }
+});
