@@ -1,7 +1,10 @@
 // Choices of shaders between visits.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { remember, remembered, tuningKey } from "../src/tuning.js";
+
+// A module of the package that it does not export, by its place beside the compiled tests.
+const module = new URL("../tuning.js", import.meta.url).href;
+const { remember, remembered, tuningKey } = (await import(module)) as typeof import("../dist/tuning.js");
 
 /** The part of the Cache API that is used, in memory. */
 function fakeCaches(): { readonly stored: Map<string, string> } {

@@ -428,7 +428,10 @@ impl fmt::Display for Dim {
             "floor_div" => format!("⌊{a} / {b}⌋"),
             _ => format!("{op}({a}, {b})"),
         };
-        f.write_str(&self.print(&str::to_string, &call))
+        let text = self.print(&str::to_string, &call);
+        // Alone, a product needs no brackets.
+        let bare = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')).filter(|_| self.0.len() == 1);
+        f.write_str(bare.unwrap_or(&text))
     }
 }
 
@@ -445,6 +448,7 @@ mod tests {
         assert_eq!(s.add(&b).sub(&b), s);
         assert_eq!(s.add(&Dim::from(1)).floor_div(&Dim::from(2)).to_string(), "⌊(1 + s) / 2⌋");
         assert!(s.sub(&s).is(0));
+        assert_eq!(b.mul(&Dim::from(2)).to_string(), "2 * b");
     }
 
     #[test]
