@@ -76,7 +76,7 @@ function readUrl(p: Piece, signal: AbortSignal | undefined, patience: Patience):
 
 async function readWhole(url: URL, max: number, signal: AbortSignal | undefined, patience: Patience): Promise<Uint8Array> {
   if (url.protocol !== "file:") return readSmall(url.href, max, signal, patience);
-  const fs = await files();
+  const fs = files();
   return fs.readFile(url).catch((cause: unknown) => {
     throw missing(url, cause);
   });
@@ -196,7 +196,7 @@ class Listed implements Source {
 
 /** A piece of a file on disk, under Node, Deno and Bun. */
 async function* readDisk(p: Piece): AsyncGenerator<Uint8Array> {
-  const fs = await files();
+  const fs = files();
   const handle = await fs.open(p.url).catch((cause: unknown) => {
     throw missing(p.url, cause);
   });
@@ -221,14 +221,11 @@ function missing(at: URL, cause: unknown): NearsideError {
   return new NearsideError("io", toError(cause).what, { place: at.href, cause });
 }
 
-/** Node's file system. The name is hidden from bundlers, which would else look for it in the browser. */
-export async function files(): Promise<typeof import("node:fs/promises")> {
-  const name = "node:fs/promises";
-  try {
-    return (await import(/* webpackIgnore: true */ /* @vite-ignore */ name)) as typeof import("node:fs/promises");
-  } catch (cause) {
-    throw new NearsideError("io", "file URLs are not read here", { help: "serve the folder over http", cause });
-  }
+/** Node's file system, asked for in a way that bundlers do not follow: they would look for it in the browser. */
+export function files(): typeof import("node:fs/promises") {
+  const found = (globalThis as { readonly process?: Partial<NodeJS.Process> }).process?.getBuiltinModule?.("node:fs/promises");
+  if (!found) throw new NearsideError("io", "file URLs are not read here", { help: "serve the folder over http" });
+  return found;
 }
 
 /** Parses and checks a manifest. `check` is the runtime's; it throws what is wrong. */

@@ -77,7 +77,8 @@ fn build_module(module: &Module) -> Result<()> {
     let optimized = folder.join(format!("{}_bg.wasm", module.name));
     stamps::when_changed(module.name, std::slice::from_ref(&built), std::slice::from_ref(&optimized), || {
         wasm::bindgen(&built, &folder, module.name)?;
-        wasm::optimize(&optimized, &bar)
+        wasm::optimize(&optimized, &bar)?;
+        wasm::minify(&folder.join(format!("{}.js", module.name)), &bar)
     })?;
     progress::done(&bar);
     Ok(())

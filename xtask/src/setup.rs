@@ -120,7 +120,7 @@ fn npm_packages() -> Result<()> {
 }
 
 fn node_version() -> Result<()> {
-    let hint = "install Node 20 or newer, with npm (https://nodejs.org; Debian 13: apt-get install nodejs npm)";
+    let hint = "install Node 20.16 or newer, with npm (https://nodejs.org; Debian 13: apt-get install nodejs npm)";
     let output = Command::new("node").arg("--version").output().context(hint)?;
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());

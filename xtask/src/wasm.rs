@@ -34,6 +34,14 @@ pub(crate) fn optimize(module: &Path, bar: &ProgressBar) -> Result<()> {
     Ok(())
 }
 
+/// Takes comments and white space out of the JavaScript beside a module, in place.
+pub(crate) fn minify(script: &Path, bar: &ProgressBar) -> Result<()> {
+    let mut command = process::command(process::root().join("node_modules/.bin/esbuild"));
+    command.arg(script).arg(format!("--outfile={}", script.display()));
+    command.args(["--allow-overwrite", "--minify-whitespace", "--minify-syntax", "--log-level=warning"]);
+    process::run(&mut command, bar).map(drop)
+}
+
 /// The size of `bytes` in bytes after Brotli at its highest quality.
 pub(crate) fn brotli_size(bytes: &[u8]) -> Result<u64> {
     let params = brotli::enc::BrotliEncoderParams { quality: 11, lgwin: 24, ..Default::default() };
