@@ -30,7 +30,7 @@ impl Maker {
     pub(super) fn reduce(&mut self, x: Item, s: &[u8; 6]) {
         let shape = self.shape(x);
         let folded: Vec<bool> = (0..shape.len()).map(|d| s[2] >> d & 1 == 1).collect();
-        let keep = s[3] % 2 == 0;
+        let keep = s[3].is_multiple_of(2);
         let over: Vec<Dim> = shape.iter().zip(&folded).filter(|(_, f)| **f).map(|(d, _)| d.clone()).collect();
         if over.is_empty() || self.count(&shape) > MOST_WORK {
             return self.map(x, s);
@@ -51,7 +51,7 @@ impl Maker {
                 let at: Vec<ExprId> =
                     folded.iter().map(|f| *if *f { k.next() } else { outer.next() }.unwrap()).collect();
                 let t = m.load(x, &at);
-                let t = if s[5] % 3 == 0 { m.unary(t, s[5] / 3) } else { t };
+                let t = if s[5].is_multiple_of(3) { m.unary(t, s[5] / 3) } else { t };
                 if t.ty == Ty::Bool { m.cast(t, Ty::I32) } else { t }
             };
             let n = m.count(&over) as f64;
@@ -61,7 +61,7 @@ impl Maker {
                 _ => FoldOp::Min,
             };
             let t = m.fold(op, &over, body);
-            if s[5] % 2 == 0 { m.unary(t, s[5] / 2) } else { t }
+            if s[5].is_multiple_of(2) { m.unary(t, s[5] / 2) } else { t }
         });
     }
 
@@ -74,7 +74,7 @@ impl Maker {
         let along = usize::from(s[2]) % shape.len();
         let mut result = shape.clone();
         let over = result.remove(along);
-        let last = s[3] % 2 == 0;
+        let last = s[3].is_multiple_of(2);
         let few = self.most(&over) <= 4 && x.bounds.most <= 8.0;
         let op = match s[4] % 3 {
             0 => FoldOp::ArgMax { last },
@@ -112,7 +112,7 @@ impl Maker {
                 index
             };
             let n = m.most(&over[0]) as f64;
-            if s[3] % 2 == 0 {
+            if s[3].is_multiple_of(2) {
                 let most = m.fold(FoldOp::Max, &over, |m, k| m.load(x, &at(k[0])));
                 let raised = |m: &mut Maker, k: ExprId| {
                     let t = m.load(x, &at(k));
@@ -157,10 +157,10 @@ impl Maker {
         let shape = self.shape(x);
         let Some((k, rows)) = shape.split_last() else { return };
         let n = extent(s[2]);
-        let constant = k.known().is_some() && n.known().is_some() && s[3] % 4 != 0;
-        let turned = s[4] % 2 == 0;
+        let constant = k.known().is_some() && n.known().is_some() && !s[3].is_multiple_of(4);
+        let turned = s[4].is_multiple_of(2);
         let mut weights = if turned { vec![n.clone(), k.clone()] } else { vec![k.clone(), n.clone()] };
-        let batch = if constant || s[4] % 3 == 0 { 0 } else { rows.len().saturating_sub(1) };
+        let batch = if constant || s[4].is_multiple_of(3) { 0 } else { rows.len().saturating_sub(1) };
         weights.splice(0..0, rows[..batch].iter().cloned());
         let result = [rows, std::slice::from_ref(&n)].concat();
         let fits = self.affordable(&result, std::slice::from_ref(k)) && self.count(&weights) <= MOST_ELEMENTS;
@@ -178,13 +178,13 @@ impl Maker {
                 let b = m.load(w, &[&outer[..batch], &pair[..]].concat());
                 m.apply2(BinaryOp::Mul, a, b, a.bounds.product(b.bounds))
             });
-            let t = if s[5] % 2 == 0 {
+            let t = if s[5].is_multiple_of(2) {
                 let b = m.load(bias, &[*last]);
                 m.apply2(BinaryOp::Add, sum, b, sum.bounds.sum(b.bounds))
             } else {
                 sum
             };
-            if s[5] % 3 == 0 { m.unary(t, s[5] / 3) } else { t }
+            if s[5].is_multiple_of(3) { m.unary(t, s[5] / 3) } else { t }
         });
     }
 
@@ -199,14 +199,14 @@ impl Maker {
             x
         } else {
             let channels = Dim::from([1, 3, 8, 16][usize::from(s[1]) % 4]);
-            let size = || if s[1] % 3 == 0 { Dim::sym("n") } else { Dim::from(7) };
-            let flat = s[1] % 5 == 0;
+            let size = || if s[1].is_multiple_of(3) { Dim::sym("n") } else { Dim::from(7) };
+            let flat = s[1].is_multiple_of(5);
             let shape = vec![Dim::from(1 + i64::from(s[1] % 2)), channels, Dim::from(5), size()];
             self.fresh(DType::Float32, if flat { shape[..3].to_vec() } else { shape }, false)
         };
         let shape = self.shape(x);
         let (size, stride, pad) = (1 + i64::from(s[2] % 3), 1 + i64::from(s[3] % 2), i64::from(s[4] % 2));
-        let alone = s[5] % 3 == 0;
+        let alone = s[5].is_multiple_of(3);
         let mut result = vec![shape[0].clone()];
         let filters = if alone { shape[1].clone() } else { Dim::from([1, 5, 8, 12][usize::from(s[5] / 3) % 4]) };
         result.push(filters.clone());
@@ -253,7 +253,7 @@ impl Maker {
                 let b = m.load(w, &filter);
                 m.apply2(BinaryOp::Mul, a, b, a.bounds.product(b.bounds))
             });
-            if s[5] % 2 == 0 { m.unary(sum, s[5] / 2) } else { sum }
+            if s[5].is_multiple_of(2) { m.unary(sum, s[5] / 2) } else { sum }
         });
     }
 
@@ -278,7 +278,7 @@ impl Maker {
             let scale = m.real(0.25);
             let t = m.apply2(BinaryOp::Mul, sum, scale, sum.bounds.product(scale.bounds));
             let mask = m.load(mask, &[i[2]]);
-            if s[5] % 2 == 0 { m.apply2(BinaryOp::Add, t, mask, t.bounds.sum(mask.bounds)) } else { t }
+            if s[5].is_multiple_of(2) { m.apply2(BinaryOp::Add, t, mask, t.bounds.sum(mask.bounds)) } else { t }
         });
         if self.items.len() == before {
             return;
@@ -315,9 +315,9 @@ impl Maker {
             let element = vs.load(x.id, &at);
             let next = vs.arena.add(so_far, element);
             let body = vec![
-                Stmt::Set { var: sum, ty, to: if s[2] % 2 == 0 { next } else { so_far } },
+                Stmt::Set { var: sum, ty, to: if s[2].is_multiple_of(2) { next } else { so_far } },
                 Stmt::Store { value: out[0], index: at, to: so_far },
-                Stmt::Set { var: sum, ty, to: if s[2] % 2 == 0 { so_far } else { next } },
+                Stmt::Set { var: sum, ty, to: if s[2].is_multiple_of(2) { so_far } else { next } },
             ];
             Ok((parallel, vec![Stmt::Set { var: sum, ty, to: zero }, Stmt::For { axis: along, body }]))
         });

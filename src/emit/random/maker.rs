@@ -241,7 +241,7 @@ impl Maker {
             let t = m.load(x, i);
             let t = m.unary(t, s[2]);
             // The element's place takes part now and then.
-            let t = match i.first().filter(|_| s[3] % 3 == 0) {
+            let t = match i.first().filter(|_| s[3].is_multiple_of(3)) {
                 Some(first) => {
                     let place = m.term(*first, Bounds::exact(MOST_ELEMENTS as f64, 1.0));
                     m.binary(t, place, s[4])
@@ -272,9 +272,9 @@ impl Maker {
         };
         self.push(shape, |m, i| {
             let (p, q) = (load(m, x, i), load(m, y, i));
-            let p = if s[5] % 4 == 0 { m.unary(p, s[5] / 4) } else { p };
+            let p = if s[5].is_multiple_of(4) { m.unary(p, s[5] / 4) } else { p };
             let t = m.binary(p, q, s[3]);
-            if s[4] % 2 == 0 { m.unary(t, s[4] / 2) } else { t }
+            if s[4].is_multiple_of(2) { m.unary(t, s[4] / 2) } else { t }
         });
     }
 
@@ -283,7 +283,7 @@ impl Maker {
         let (exact, most) = (x.bounds.is_exact(), x.bounds.most);
         let dtype = match self.vs.ty(x.id) {
             Ty::F32 if exact && most < 6e4 => [DType::Float16, DType::BFloat16][usize::from(s[2]) % 2],
-            Ty::I32 if most < 128.0 && s[2] % 3 == 0 => DType::Int8,
+            Ty::I32 if most < 128.0 && s[2].is_multiple_of(3) => DType::Int8,
             Ty::I32 if most < 32768.0 && s[2] % 3 == 1 => DType::Int16,
             Ty::I32 => DType::Uint8,
             _ => return self.map(x, s),

@@ -116,7 +116,7 @@ impl Maker {
         match a.ty {
             Ty::F32 => match by % 13 {
                 0 | 1 if x.most + y.most < MOST_FLOAT => {
-                    self.apply2(if by % 13 == 0 { B::Add } else { B::Sub }, a, b, x.sum(y))
+                    self.apply2(if by.is_multiple_of(13) { B::Add } else { B::Sub }, a, b, x.sum(y))
                 }
                 2 | 3 if x.most * y.most < MOST_FLOAT => self.apply2(B::Mul, a, b, x.product(y)),
                 4 => {

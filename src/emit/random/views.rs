@@ -15,7 +15,7 @@ impl Maker {
         }
         let turn = usize::from(s[2]) % rank;
         let order: Vec<usize> =
-            (0..rank).map(|i| if s[3] % 2 == 0 { (i + turn) % rank } else { rank - 1 - i }).collect();
+            (0..rank).map(|i| if s[3].is_multiple_of(2) { (i + turn) % rank } else { rank - 1 - i }).collect();
         let part = usize::from(s[4]) % rank;
         let (way, one) = (s[5] % 4, Dim::from(1));
         let cut = way == 2 && self.least(&shape[part]) > 1;
@@ -124,7 +124,7 @@ impl Maker {
         let by = if whole {
             by
         } else {
-            self.fresh(DType::Int32, vec![extent(s[3])], s[4] % 2 == 0 && extent(s[3]).known().is_some())
+            self.fresh(DType::Int32, vec![extent(s[3])], s[4].is_multiple_of(2) && extent(s[3]).known().is_some())
         };
         let chosen = self.shape(by);
         self.push([&chosen[..], &shape[1..]].concat(), |m, i| {
@@ -133,7 +133,7 @@ impl Maker {
             let n = m.vs.arena.dim(&shape[0]);
             let at = m.vs.arena.binary(BinaryOp::FloorMod, t.e, n);
             let t = m.load(x, &[&[at], &i[chosen.len()..]].concat());
-            if s[5] % 2 == 0 { m.unary(t, s[5] / 2) } else { t }
+            if s[5].is_multiple_of(2) { m.unary(t, s[5] / 2) } else { t }
         });
     }
 }
