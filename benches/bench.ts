@@ -38,6 +38,9 @@ function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2;
 }
 
+/** Milliseconds after which a browser that has just started is at rest. */
+const SETTLE = 2500;
+
 function progress(text: string): void {
   process.stderr.write(`${text}\n`);
 }
@@ -49,6 +52,8 @@ async function openAlone(config: Config, server: Server, name: RunnerName, model
     const { page, errors } = await browser.page();
     await page.goto(`${server.origin}/bench/index.html`);
     await page.evaluate((urls) => window.bench.warm(urls), warm);
+    // The browser's own start, a new tab's page above all, takes a core for a while.
+    await new Promise((resolve) => setTimeout(resolve, SETTLE));
     try {
       return await page.evaluate(([name, model]) => window.bench.open(name, model), [name, model] as const);
     } catch (error) {

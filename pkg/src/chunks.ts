@@ -3,7 +3,7 @@ import type { ChunkCache } from "./cache.js";
 import type { Digest } from "./digest.js";
 import { NearsideError, throwIfAborted } from "./errors.js";
 import { type PackageFile, chunkLength } from "./manifest.js";
-import { type Patience, Transient, backOff } from "./network.js";
+import { type ByteReader, type Patience, Transient, backOff } from "./network.js";
 import type { Source } from "./source.js";
 
 /** Takes a proved chunk; `offset` is its place in the file. The bytes are the receiver's. */
@@ -21,9 +21,8 @@ export interface Fetching {
   readonly slots: Slots;
 }
 
-/** Streams of one file at once, and bytes that are worth another stream. */
-const STREAMS = 4;
-const SEGMENT = 4 << 20;
+/** Chunks of a stream that are on their way from being read to being given. */
+const AHEAD = 4;
 
 /** At most so many at once, first come first served. */
 export class Slots {
@@ -47,7 +46,10 @@ export class Slots {
   }
 }
 
-/** Hands every chunk of `file` to `sink`, once, in any order. */
+/**
+ * Hands every chunk of `file` to `sink`, once, in any order. Missing chunks that follow each other come as one stream, a
+ * file of which nothing is there as a plain request for the whole: HTTP caches keep these, and serve ranges badly.
+ */
 export async function fetchChunks(file: PackageFile, f: Fetching, sink: Sink): Promise<void> {
   const missing: number[] = [];
   const give = async (index: number, bytes: Uint8Array) => {
@@ -68,7 +70,7 @@ export async function fetchChunks(file: PackageFile, f: Fetching, sink: Sink): P
   };
   await Promise.all(Array.from({ length: cached ? 4 : 1 }, look));
   missing.sort((a, b) => a - b);
-  await Promise.all(split(missing, file).map((s) => f.slots.use(() => segment(file, s, f, give))));
+  await Promise.all(runs(missing).map((s) => f.slots.use(() => segment(file, s, f, give))));
 }
 
 /** Chunk indices to be fetched by one stream: first, and one past the last. Those already proved are stepped over. */
@@ -77,12 +79,11 @@ interface Segment {
   readonly end: number;
 }
 
-function split(missing: readonly number[], file: PackageFile): Segment[] {
-  const per = Math.max(Math.ceil(SEGMENT / file.chunk_size), Math.ceil(missing.length / STREAMS));
+function runs(missing: readonly number[]): Segment[] {
   const all: { next: number; end: number }[] = [];
   for (const i of missing) {
     const last = all.at(-1);
-    if (last && last.end === i && last.end - last.next < per) last.end++;
+    if (last?.end === i) last.end++;
     else all.push({ next: i, end: i + 1 });
   }
   return all;
@@ -119,35 +120,51 @@ async function attempt(
   give: (index: number, bytes: Uint8Array) => Promise<void>,
   fresh: boolean,
 ): Promise<void> {
-  const start = s.next * file.chunk_size;
   const end = Math.min(s.end * file.chunk_size, file.size);
-  let chunk = new Uint8Array(chunkLength(file, s.next));
-  let filled = 0;
-  for await (const piece of f.source.read(file, start, end, f.signal, fresh)) {
-    for (let at = 0; at < piece.length && s.next < s.end; ) {
-      const n = Math.min(piece.length - at, chunk.length - filled);
-      chunk.set(piece.subarray(at, at + n), filled);
-      at += n;
-      filled += n;
-      if (filled < chunk.length) continue;
-      const want = file.chunks[s.next] ?? "";
-      const got = await f.digest(chunk);
-      if (got !== want) {
-        const place = `${f.source.name}: ${file.path}: chunk ${s.next}`;
-        throw new Transient(
-          new NearsideError("integrity", `SHA-256 is ${got}, not ${want}`, { place, help: "the server or a proxy altered it: publish the model again" }),
-        );
+  const reader = await f.source.read(file, s.next * file.chunk_size, end, f.signal, fresh);
+  // Chunks are proved while the next ones come, and given in order.
+  const given: Promise<void>[] = [];
+  try {
+    for (let i = s.next; i < s.end; i++) {
+      const bytes = await reader.take(chunkLength(file, i));
+      if (bytes.length < chunkLength(file, i)) {
+        throw new Transient(new NearsideError("network", "the file ended early", { place: `${f.source.name}: ${file.path}` }));
       }
-      if (f.source.remote) await f.cache.put(want, chunk);
-      await give(s.next, chunk);
-      s.next++;
-      if (s.next < s.end) chunk = new Uint8Array(chunkLength(file, s.next));
-      filled = 0;
+      const next = proved(file, i, bytes, f, given.at(-1)).then(async () => {
+        await give(i, bytes);
+        s.next = i + 1;
+      });
+      next.catch(() => undefined);
+      given.push(next);
+      await given.at(-AHEAD);
     }
-    // At the end of the file it reads on, so that a server that sends more is found out.
-    if (s.next >= s.end && end < file.size) return;
+    await given.at(-1);
+    if (end === file.size) await nothingMore(reader, file, f);
+  } finally {
+    reader.close();
+    // The next attempt begins where this one's last chunk was given.
+    await given.at(-1)?.catch(() => undefined);
   }
-  if (s.next < s.end) throw new Transient(new NearsideError("network", "the file ended early", { place: `${f.source.name}: ${file.path}` }));
+}
+
+/** Settles when the chunk has the digest that it should have, is kept, and the one before it was given. */
+async function proved(file: PackageFile, index: number, bytes: Uint8Array, f: Fetching, before: Promise<void> | undefined): Promise<void> {
+  const want = file.chunks[index] ?? "";
+  const got = await f.digest(bytes);
+  await before;
+  if (got !== want) {
+    const place = `${f.source.name}: ${file.path}: chunk ${index}`;
+    throw new Transient(
+      new NearsideError("integrity", `SHA-256 is ${got}, not ${want}`, { place, help: "the server or a proxy altered it: publish the model again" }),
+    );
+  }
+  if (f.source.remote) await f.cache.put(want, bytes);
+}
+
+/** A server that sends more than the file is found out. */
+async function nothingMore(reader: ByteReader, file: PackageFile, f: Fetching): Promise<void> {
+  const { length } = await reader.take(1);
+  if (length > 0) throw new NearsideError("network", "the file goes on after its end", { place: `${f.source.name}: ${file.path}` });
 }
 
 /** A whole small file. */

@@ -33,6 +33,8 @@ export type OutputLocation = Exclude<DataLocation, "none">;
 export interface Device {
   readonly info: DeviceInfo;
   readonly memory: Memory;
+  /** Whether a run may begin before all weights are written: then it waits for those that it reads. */
+  readonly streaming: boolean;
   /** Puts proved bytes of a pack in their places. The buffer is the device's from now on. */
   write(pack: number, bytes: Uint8Array, offset: number): void | Promise<void>;
   /** Settles when everything but the weights is ready. */

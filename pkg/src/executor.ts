@@ -15,9 +15,9 @@ export interface Done {
 /** Runs model.wasm somewhere. */
 export interface Executor {
   readonly threads: number;
-  /** Puts weights into the memory. The buffers may be taken away from the caller. */
-  write(writes: readonly Write[]): void;
-  /** Runs once; `signal` ends it between two kernels. */
+  /** Puts weights into the memory; then `ready` kernels have theirs. The buffers may be taken away from the caller. */
+  write(writes: readonly Write[], ready: number): void;
+  /** Runs once, each kernel as soon as its weights are there. `signal` ends it before that, and between two kernels. */
   run(job: Job, signal?: AbortSignal): Promise<Done>;
   /** Frees the memory and ends the workers. */
   dispose(): void;
@@ -25,12 +25,12 @@ export interface Executor {
 
 const isMainThread = () => typeof window !== "undefined" && typeof Worker !== "undefined";
 
-/** Starts a single-threaded model.wasm: in a worker when this is a window, else here. */
-export async function startSingle(module: WebAssembly.Module, kernels: number): Promise<Executor> {
-  if (!isMainThread()) return new Here(await Host.start(module), kernels);
+/** Starts a single-threaded model.wasm: in a worker when this is a window, else here. The worker starts meanwhile. */
+export async function startSingle(module: Promise<WebAssembly.Module>, kernels: number): Promise<Executor> {
+  if (!isMainThread()) return new Here(await Host.start(await module, kernels), kernels);
   const worker = new Remote();
   try {
-    await worker.call({ op: "start", id: worker.id(), module, memory: undefined });
+    await worker.call({ op: "start", id: worker.id(), module: await module, kernels, memory: undefined });
   } catch (thrown) {
     worker.end();
     throw thrown;
@@ -39,7 +39,12 @@ export async function startSingle(module: WebAssembly.Module, kernels: number): 
 }
 
 /** Starts `threads` workers over one shared memory of so many bytes. */
-export async function startThreads(module: WebAssembly.Module, bytes: number, threads: number): Promise<Executor> {
+export async function startThreads(
+  compiling: Promise<WebAssembly.Module>,
+  kernels: number,
+  bytes: number,
+  threads: number,
+): Promise<Executor> {
   const pages = Math.ceil(bytes / 65536);
   let memory: WebAssembly.Memory;
   try {
@@ -49,12 +54,13 @@ export async function startThreads(module: WebAssembly.Module, bytes: number, th
   }
   const workers = Array.from({ length: threads }, () => new Remote());
   try {
-    await Promise.all(workers.map((w) => w.call({ op: "start", id: w.id(), module, memory })));
+    const module = await compiling;
+    await Promise.all(workers.map((w) => w.call({ op: "start", id: w.id(), module, kernels, memory })));
   } catch (thrown) {
     for (const w of workers) w.end();
     throw thrown;
   }
-  return new Threads(workers, memory);
+  return new Threads(workers, memory, kernels);
 }
 
 /** A worker and the calls that it has not answered. */
@@ -117,7 +123,8 @@ function owned(writes: readonly Write[]): ArrayBuffer[] {
 
 /** `work`, with `stop` called where `signal` is aborted meanwhile; a run that stopped is an error. */
 async function stoppable(work: Promise<Done>, stop: () => void, signal: AbortSignal | undefined): Promise<Done> {
-  signal?.addEventListener("abort", stop, { once: true });
+  if (signal?.aborted) stop();
+  else signal?.addEventListener("abort", stop, { once: true });
   try {
     const done = await work;
     if (done.stopped || signal?.aborted) throw aborted(signal?.reason);
@@ -129,19 +136,21 @@ async function stoppable(work: Promise<Done>, stop: () => void, signal: AbortSig
 
 class Single implements Executor {
   readonly threads = 1;
+  #ready = 0;
   constructor(
     readonly worker: Remote,
     readonly kernels: number,
   ) {}
 
-  write(writes: readonly Write[]): void {
-    this.worker.send({ op: "write", writes }, owned(writes));
+  write(writes: readonly Write[], ready: number): void {
+    this.#ready = ready;
+    this.worker.send({ op: "write", writes, ready }, owned(writes));
   }
 
   run(job: Job, signal?: AbortSignal): Promise<Done> {
     const { worker } = this;
-    const kernels = signal ? this.kernels : 0;
-    const work = worker.call({ op: "run", id: worker.id(), job, part: 0, parts: 1, kernels });
+    const steps = signal !== undefined || this.#ready < this.kernels;
+    const work = worker.call({ op: "run", id: worker.id(), job, part: 0, parts: 1, steps });
     return stoppable(work, () => worker.send({ op: "stop" }), signal);
   }
 
@@ -153,19 +162,29 @@ class Single implements Executor {
 class Threads implements Executor {
   readonly threads: number;
   readonly #abort: Int32Array;
+  #ready = 0;
   constructor(
     readonly workers: readonly Remote[],
     readonly memory: WebAssembly.Memory,
+    readonly kernels: number,
   ) {
     this.threads = workers.length;
     this.#abort = new Int32Array(memory.buffer, ABORT, 1);
   }
 
-  write(writes: readonly Write[]): void {
+  write(writes: readonly Write[], ready: number): void {
     writeAll(this.memory, writes);
+    this.#ready = ready;
+    this.workers[0]?.send({ op: "write", writes: [], ready });
   }
 
   run(job: Job, signal?: AbortSignal): Promise<Done> {
+    const [first] = this.workers;
+    if (first && this.#ready < this.kernels) {
+      // One thread follows the weights as they come: the others would only wait at each kernel.
+      const work = first.call({ op: "run", id: first.id(), job, part: 0, parts: 1, steps: true });
+      return stoppable(work, () => first.send({ op: "stop" }), signal);
+    }
     Atomics.store(this.#abort, 0, 0);
     return stoppable(this.#all(job), () => Atomics.store(this.#abort, 0, 1), signal);
   }
@@ -175,7 +194,7 @@ class Threads implements Executor {
     const parts = this.workers.length;
     const none: Job = { writes: [], reads: [] };
     try {
-      const all = this.workers.map((w, part) => w.call({ op: "run", id: w.id(), job: none, part, parts, kernels: 0 }));
+      const all = this.workers.map((w, part) => w.call({ op: "run", id: w.id(), job: none, part, parts, steps: false }));
       const done = await Promise.all(all);
       const stopped = done.some((d) => d.stopped);
       return { reads: stopped ? [] : readAll(this.memory, job.reads), ms: Math.max(...done.map((d) => d.ms)), stopped };
@@ -194,6 +213,7 @@ class Threads implements Executor {
 class Here implements Executor {
   readonly threads = 1;
   #host: Host | undefined;
+  #ready = 0;
   constructor(
     host: Host,
     readonly kernels: number,
@@ -201,17 +221,22 @@ class Here implements Executor {
     this.#host = host;
   }
 
-  write(writes: readonly Write[]): void {
-    this.#used().write(writes);
+  write(writes: readonly Write[], ready: number): void {
+    this.#ready = ready;
+    this.#used().write(writes, ready);
   }
 
-  async run(job: Job, signal?: AbortSignal): Promise<Done> {
+  run(job: Job, signal?: AbortSignal): Promise<Done> {
     const host = this.#used();
+    const work = this.#run(host, job, signal !== undefined || this.#ready < this.kernels);
+    return stoppable(work, () => host.stop(), signal);
+  }
+
+  async #run(host: Host, job: Job, steps: boolean): Promise<Done> {
     const begin = performance.now();
-    host.write(job.writes);
-    const finished = signal ? await host.runInSlices(this.kernels, () => signal.aborted) : host.run(0, 1);
-    if (!finished) throw aborted(signal?.reason);
-    return { reads: host.read(job.reads), ms: performance.now() - begin, stopped: false };
+    writeAll(host.memory, job.writes);
+    const finished = steps ? await host.runInSteps() : host.run(0, 1);
+    return { reads: finished ? host.read(job.reads) : [], ms: performance.now() - begin, stopped: !finished };
   }
 
   dispose(): void {

@@ -80,6 +80,7 @@ interface Chunk {
 export class GpuDevice implements Device {
   readonly info: DeviceInfo;
   readonly memory: Memory;
+  readonly streaming = false;
   readonly #session: Promise<Session>;
   readonly #choosing: Choosing | undefined;
   #started: Session | undefined;

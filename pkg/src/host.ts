@@ -22,27 +22,39 @@ export interface Job {
 }
 
 type Run = (part: number, parts: number) => number;
-type Step = (kernel: number) => void;
+type Step = (kernel: number, part: number, parts: number) => void;
 
 /** Where the abort word (u32) lies in the memory of model.wasm: a run stops at the next kernel where it is not 0. */
 export const ABORT = 0;
 
-/** Milliseconds after which a run that may be aborted looks for messages. */
+/** Milliseconds after which a run in steps lets messages in. */
 const SLICE = 12;
+
+/**
+ * Calls for each kernel of a run in steps. Engines compile a function well only when it has used up some time, and go over
+ * to the better code at the next call: a kernel that is one call would run as slowly compiled to its end.
+ */
+const PIECES = 32;
 
 export class Host {
   readonly memory: WebAssembly.Memory;
+  readonly #kernels: number;
   readonly #run: Run;
   readonly #step: Step;
+  /** Kernels that have their weights. */
+  #ready = 0;
+  #stopped = false;
+  #changed = () => {};
 
-  private constructor(memory: WebAssembly.Memory, run: Run, step: Step) {
+  private constructor(memory: WebAssembly.Memory, kernels: number, run: Run, step: Step) {
     this.memory = memory;
+    this.#kernels = kernels;
     this.#run = run;
     this.#step = step;
   }
 
-  /** Instantiates the module; `memory` is for the threaded variant, which imports it. */
-  static async start(module: WebAssembly.Module, memory?: WebAssembly.Memory): Promise<Host> {
+  /** Instantiates the module of so many kernels; `memory` is for the threaded variant, which imports it. */
+  static async start(module: WebAssembly.Module, kernels: number, memory?: WebAssembly.Memory): Promise<Host> {
     const imports: Record<string, Record<string, WebAssembly.Memory>> = {};
     for (const wanted of WebAssembly.Module.imports(module)) {
       if (wanted.kind !== "memory" || !memory) throw invalid(`it imports ${wanted.module}.${wanted.name}`);
@@ -59,12 +71,20 @@ export class Host {
     const used = memory ?? own;
     if (!(used instanceof WebAssembly.Memory)) throw invalid("it exports no memory");
     if (typeof run !== "function" || typeof step !== "function") throw invalid("it exports no functions run and step");
-    return new Host(used, run as Run, step as Step);
+    return new Host(used, kernels, run as Run, step as Step);
   }
 
-  /** Writes into the memory. */
-  write(writes: readonly Write[]): void {
+  /** Writes weights into the memory; then `ready` kernels have theirs. */
+  write(writes: readonly Write[], ready: number): void {
     writeAll(this.memory, writes);
+    this.#ready = ready;
+    this.#changed();
+  }
+
+  /** Ends the run in steps that is under way. */
+  stop(): void {
+    this.#stopped = true;
+    this.#changed();
   }
 
   /** Runs this thread's part of every kernel. False where the abort word ended the run. */
@@ -72,16 +92,26 @@ export class Host {
     return trapped(() => this.#run(part, parts)) === 0;
   }
 
-  /** Runs all `kernels` in this thread, letting messages in now and then. False where `stopped` said so. */
-  async runInSlices(kernels: number, stopped: () => boolean): Promise<boolean> {
+  /**
+   * Runs all kernels in this thread, each as soon as its weights are there, letting messages in now and then. False where
+   * `stop` ended it.
+   */
+  async runInSteps(): Promise<boolean> {
+    this.#stopped = false;
     let since = performance.now();
-    for (let i = 0; i < kernels; i++) {
-      if (performance.now() - since > SLICE) {
-        await turn();
+    for (let kernel = 0; kernel < this.#kernels; kernel++) {
+      while (kernel >= this.#ready && !this.#stopped) {
+        await new Promise<void>((resolve) => (this.#changed = resolve));
         since = performance.now();
       }
-      if (stopped()) return false;
-      trapped(() => this.#step(i));
+      for (let piece = 0; piece < PIECES; piece++) {
+        if (performance.now() - since > SLICE) {
+          await turn();
+          since = performance.now();
+        }
+        if (this.#stopped) return false;
+        trapped(() => this.#step(kernel, piece, PIECES));
+      }
     }
     return true;
   }

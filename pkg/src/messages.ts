@@ -3,13 +3,20 @@ import type { PlainError } from "./errors.js";
 import type { Job, Write } from "./host.js";
 
 /**
- * A request; its answer carries the same `id`. Writes are not answered: their errors come with the next run. A run with
- * `kernels` goes kernel by kernel and heeds `stop`; with 0 it goes straight through.
+ * A request; its answer carries the same `id`. Writes are not answered: their errors come with the next run. `ready` says
+ * how many kernels have their weights, then. A run in `steps` waits for these and heeds `stop`; another goes straight
+ * through.
  */
 export type Request =
-  | { readonly op: "start"; readonly id: number; readonly module: WebAssembly.Module; readonly memory: WebAssembly.Memory | undefined }
-  | { readonly op: "write"; readonly writes: readonly Write[] }
-  | { readonly op: "run"; readonly id: number; readonly job: Job; readonly part: number; readonly parts: number; readonly kernels: number }
+  | {
+      readonly op: "start";
+      readonly id: number;
+      readonly module: WebAssembly.Module;
+      readonly kernels: number;
+      readonly memory: WebAssembly.Memory | undefined;
+    }
+  | { readonly op: "write"; readonly writes: readonly Write[]; readonly ready: number }
+  | { readonly op: "run"; readonly id: number; readonly job: Job; readonly part: number; readonly parts: number; readonly steps: boolean }
   | { readonly op: "stop" };
 
 export type Answer =

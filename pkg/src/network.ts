@@ -14,6 +14,9 @@ export const PATIENCE: Patience = { stallMs: 30_000, attempts: 4 };
 /** Fewer bytes than this in one stall period count as none. */
 const TRICKLE = 16 << 10;
 
+/** Bytes that a file of unknown length is read by. */
+const READ = 64 << 10;
+
 /** An error that another attempt may get past. */
 export class Transient extends Error {
   constructor(readonly error: NearsideError) {
@@ -36,72 +39,179 @@ export interface RangeRequest {
   readonly fresh?: boolean;
 }
 
+/** Gives bytes in order. Whoever has one closes it. */
+export interface ByteReader {
+  /** The next `length` bytes, or fewer where they end. The array is the caller's. */
+  take(length: number): Promise<Uint8Array<ArrayBuffer>>;
+  close(): void;
+}
+
+/** How many bytes are thrown away at a time where a server ignores ranges. */
+const SKIP = 1 << 20;
+
 /**
- * Yields the bytes `[start, end)` in pieces as they come. A server that ignores ranges answers with the whole file: then
- * the bytes before `start` are dropped, and those after `end` are yielded as well.
+ * Reads the bytes `[start, end)`. A server that ignores ranges answers with the whole file: then the bytes before `start`
+ * are dropped, and those after `end` can be read as well.
  */
-export async function* readRange(request: RangeRequest): AsyncGenerator<Uint8Array> {
-  const { url, start, end, size, signal } = request;
-  throwIfAborted(signal);
-  const whole = start === 0 && (size === undefined || end === size);
-  const stop = new AbortController();
-  const onAbort = () => stop.abort(aborted(signal?.reason));
-  signal?.addEventListener("abort", onAbort, { once: true });
-  let recent = 0;
-  let left = end - start;
-  const check = () => {
-    if (recent < Math.min(TRICKLE, left) || recent === 0) {
-      const what = `fewer than ${TRICKLE} bytes in ${request.stallMs / 1000} s`;
-      stop.abort(new Transient(new NearsideError("timeout", what, { place: url, help: "check the connection and the server" })));
-    } else {
-      recent = 0;
-      timer = setTimeout(check, request.stallMs);
-    }
-  };
-  let timer = setTimeout(check, request.stallMs);
-  let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
+export async function readRange(request: RangeRequest): Promise<ByteReader> {
+  const reader = new RangeReader(request);
   try {
-    const response = await fetch(url, {
-      signal: stop.signal,
-      ...(whole ? {} : { headers: { Range: `bytes=${start}-${end - 1}` } }),
-      ...(request.fresh ? { cache: "reload" as const } : {}),
-    });
+    await reader.open();
+    return reader;
+  } catch (thrown) {
+    reader.close();
+    throw thrown;
+  }
+}
+
+class RangeReader implements ByteReader {
+  readonly #stop = new AbortController();
+  readonly #onAbort = () => this.#stop.abort(aborted(this.request.signal?.reason));
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #pull: Pull | undefined;
+  /** Bytes since the last look at the clock, bytes so far, bytes still to come, and the most that may. */
+  #recent = 0;
+  #got = 0;
+  #left: number;
+  #most: number;
+
+  constructor(readonly request: RangeRequest) {
+    this.#left = this.#most = request.end - request.start;
+    request.signal?.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  async open(): Promise<void> {
+    const { url, start, end, size, signal, fresh } = this.request;
+    throwIfAborted(signal);
+    this.#watch();
+    const whole = start === 0 && (size === undefined || end === size);
+    const response = await this.#typed(
+      fetch(url, {
+        signal: this.#stop.signal,
+        ...(whole ? {} : { headers: { Range: `bytes=${start}-${end - 1}` } }),
+        ...(fresh ? { cache: "reload" as const } : {}),
+      }),
+    );
     checkStatus(response, url);
     const ranged = response.status === 206;
-    let skip = ranged ? 0 : start;
-    const most = ranged ? end - start : (size ?? end);
-    checkLength(response, most, size !== undefined, url);
-    if (!response.body) return;
-    reader = response.body.getReader();
-    let got = 0;
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) {
-        reader = undefined;
-        break;
-      }
-      recent += value.length;
-      left -= value.length;
-      got += value.length;
-      if (got > most) throw failed(`the server sends more than the ${most} bytes that belong there`, url, "publish the model again");
-      const from = Math.min(skip, value.length);
-      skip -= from;
-      if (from < value.length) yield value.subarray(from);
+    if (!ranged) this.#most = size ?? end;
+    checkLength(response, this.#most, size !== undefined, url);
+    this.#pull = response.body ? pull(response.body) : undefined;
+    for (let skip = ranged ? 0 : start; skip > 0; ) {
+      const { length } = await this.take(Math.min(skip, SKIP));
+      if (length === 0) break;
+      skip -= length;
     }
-    if (size !== undefined && got < most) {
-      throw new Transient(failed(`the server sent ${got} of ${most} bytes`, url, "try again; if it stays, publish the model again"));
-    }
-  } catch (thrown) {
-    const reason: unknown = stop.signal.aborted ? stop.signal.reason : thrown;
-    if (reason instanceof NearsideError || reason instanceof Transient) throw reason;
-    const what = reason instanceof Error ? reason.message : String(reason);
-    throw new Transient(failed(`the request failed: ${what}`, url, "check the address, the connection, and the server's CORS headers", reason));
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
-    // A caller that stops early, and an error, end the download.
-    reader?.cancel().catch(() => undefined);
   }
+
+  async take(length: number): Promise<Uint8Array<ArrayBuffer>> {
+    const bytes = this.#pull ? await this.#typed(this.#pull.take(length, (n) => this.#count(n))) : new Uint8Array();
+    const { url, size } = this.request;
+    if (bytes.length < length && size !== undefined && this.#got < this.#most) {
+      throw new Transient(
+        failed(`the server sent ${this.#got} of ${this.#most} bytes`, url, "try again; if it stays, publish the model again"),
+      );
+    }
+    return bytes;
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    this.request.signal?.removeEventListener("abort", this.#onAbort);
+    // A caller that stops early, and an error, end the download.
+    this.#pull?.cancel();
+  }
+
+  #count(bytes: number): void {
+    this.#recent += bytes;
+    this.#left -= bytes;
+    this.#got += bytes;
+    if (this.#got > this.#most) {
+      throw failed(`the server sends more than the ${this.#most} bytes that belong there`, this.request.url, "publish the model again");
+    }
+  }
+
+  /** Ends the download where too little comes. */
+  #watch(): void {
+    this.#recent = 0;
+    this.#timer = setTimeout(() => {
+      if (this.#recent >= Math.min(TRICKLE, this.#left) && this.#recent > 0) return this.#watch();
+      const what = `fewer than ${TRICKLE} bytes in ${this.request.stallMs / 1000} s`;
+      const help = "check the connection and the server";
+      this.#stop.abort(new Transient(new NearsideError("timeout", what, { place: this.request.url, help })));
+    }, this.request.stallMs);
+  }
+
+  /** The result of a call to the network, with its errors made ours. */
+  async #typed<T>(call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } catch (thrown) {
+      const reason: unknown = this.#stop.signal.aborted ? this.#stop.signal.reason : thrown;
+      if (reason instanceof NearsideError || reason instanceof Transient) throw reason;
+      const what = reason instanceof Error ? reason.message : String(reason);
+      const help = "check the address, the connection, and the server's CORS headers";
+      throw new Transient(failed(`the request failed: ${what}`, this.request.url, help, reason));
+    }
+  }
+}
+
+/** A body that is read in lengths of the caller's choice. */
+interface Pull {
+  /** `count` is told of bytes as they come. */
+  take(length: number, count: (bytes: number) => void): Promise<Uint8Array<ArrayBuffer>>;
+  cancel(): void;
+}
+
+function pull(body: ReadableStream<Uint8Array<ArrayBuffer>>): Pull {
+  let bytewise: ReadableStreamBYOBReader;
+  try {
+    bytewise = body.getReader({ mode: "byob" });
+  } catch {
+    return pullPieces(body.getReader());
+  }
+  // The engine writes where the bytes are wanted, which spares a copy of each.
+  return {
+    async take(length, count) {
+      let buffer = new ArrayBuffer(length);
+      let filled = 0;
+      while (filled < length) {
+        const { done, value } = await bytewise.read(new Uint8Array(buffer, filled, length - filled));
+        if (!value) return new Uint8Array();
+        buffer = value.buffer;
+        if (done) break;
+        filled += value.length;
+        count(value.length);
+      }
+      return new Uint8Array(buffer, 0, filled);
+    },
+    cancel: () => void bytewise.cancel().catch(() => undefined),
+  };
+}
+
+/** For engines whose bodies come in pieces of their own choice only. */
+function pullPieces(reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>): Pull {
+  let piece = new Uint8Array();
+  return {
+    async take(length, count) {
+      const bytes = new Uint8Array(length);
+      let filled = 0;
+      while (filled < length) {
+        if (piece.length === 0) {
+          const { done, value } = await reader.read();
+          if (done) break;
+          piece = value;
+          count(value.length);
+        }
+        const n = Math.min(piece.length, length - filled);
+        bytes.set(piece.subarray(0, n), filled);
+        piece = piece.subarray(n);
+        filled += n;
+      }
+      return bytes.subarray(0, filled);
+    },
+    cancel: () => void reader.cancel().catch(() => undefined),
+  };
 }
 
 function checkStatus(response: Response, url: string): void {
@@ -149,15 +259,26 @@ export async function backOff(n: number, signal: AbortSignal | undefined): Promi
 export async function readSmall(url: string, max: number, signal: AbortSignal | undefined, patience: Patience): Promise<Uint8Array> {
   for (let attempt = 1; ; attempt++) {
     try {
-      const pieces: Uint8Array[] = [];
-      const range = { url, start: 0, end: max, signal, stallMs: patience.stallMs };
-      for await (const piece of readRange(range)) pieces.push(piece);
-      return concat(pieces);
+      const reader = await readRange({ url, start: 0, end: max, signal, stallMs: patience.stallMs });
+      try {
+        return await readToEnd(reader);
+      } finally {
+        reader.close();
+      }
     } catch (thrown) {
       if (!(thrown instanceof Transient)) throw thrown;
       if (attempt >= patience.attempts) throw thrown.error;
       await backOff(attempt, signal);
     }
+  }
+}
+
+async function readToEnd(reader: ByteReader): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  for (;;) {
+    const piece = await reader.take(READ);
+    pieces.push(piece);
+    if (piece.length < READ) return concat(pieces);
   }
 }
 

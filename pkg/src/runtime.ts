@@ -33,7 +33,8 @@ export interface CpuMap {
   readonly inputs: readonly number[];
   readonly outputs: readonly number[];
   readonly dims: number;
-  readonly kernels: number;
+  /** For each kernel, the bytes of each pack, from its start on, that must be in place before it can run. */
+  readonly needs: readonly (readonly number[])[];
 }
 
 /** What the GPU plan needs, bytes. */

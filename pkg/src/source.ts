@@ -2,7 +2,7 @@
 import { NearsideError, toError } from "./errors.js";
 import type { Digest } from "./digest.js";
 import type { Manifest, PackageFile } from "./manifest.js";
-import { type Patience, readRange, readSmall } from "./network.js";
+import { type ByteReader, type Patience, readRange, readSmall } from "./network.js";
 
 /** The files of a package, one by one: how a bundler emitted them, or what the compiler gave. */
 export interface PackageFiles {
@@ -19,8 +19,8 @@ export interface Source {
   readonly name: string;
   /** The JSON of the manifest. */
   manifest(signal: AbortSignal | undefined): Promise<string>;
-  /** Yields the bytes `[start, end)` of a file, or more where it cannot stop; one attempt. */
-  read(file: PackageFile, start: number, end: number, signal: AbortSignal | undefined, fresh: boolean): AsyncIterable<Uint8Array>;
+  /** Reads the bytes `[start, end)` of a file, and more where it cannot stop; one attempt. */
+  read(file: PackageFile, start: number, end: number, signal: AbortSignal | undefined, fresh: boolean): Promise<ByteReader>;
   /** A module that the host compiled. */
   module?(file: PackageFile): WebAssembly.Module | undefined;
   /** Whether chunks from here are worth keeping in the Cache API. */
@@ -69,7 +69,7 @@ interface Piece {
   readonly fresh: boolean;
 }
 
-function readUrl(p: Piece, signal: AbortSignal | undefined, patience: Patience): AsyncIterable<Uint8Array> {
+function readUrl(p: Piece, signal: AbortSignal | undefined, patience: Patience): Promise<ByteReader> {
   if (p.url.protocol === "file:") return readDisk(p);
   return readRange({ ...p, url: p.url.href, signal, stallMs: patience.stallMs });
 }
@@ -100,7 +100,7 @@ class Folder implements Source {
     return text(await readWhole(this.#url("manifest.json"), MAX_MANIFEST, signal, this.patience));
   }
 
-  read(file: PackageFile, start: number, end: number, signal: AbortSignal | undefined, fresh: boolean): AsyncIterable<Uint8Array> {
+  read(file: PackageFile, start: number, end: number, signal: AbortSignal | undefined, fresh: boolean): Promise<ByteReader> {
     return readUrl({ url: this.#url(file.path), start, end, size: file.size, fresh }, signal, this.patience);
   }
 
@@ -140,7 +140,7 @@ class Server implements Source {
     return text(bytes);
   }
 
-  read(file: PackageFile, start: number, end: number, signal: AbortSignal | undefined, fresh: boolean): AsyncIterable<Uint8Array> {
+  read(file: PackageFile, start: number, end: number, signal: AbortSignal | undefined, fresh: boolean): Promise<ByteReader> {
     const url = new URL(`blobs/sha256/${file.sha256}`, this.base).href;
     return readRange({ url, start, end, size: file.size, signal, stallMs: this.patience.stallMs, fresh });
   }
@@ -172,10 +172,12 @@ class Listed implements Source {
     return text(found instanceof URL ? await readWhole(found, MAX_MANIFEST, signal, this.patience) : this.#bytes("manifest.json"));
   }
 
-  async *read(file: PackageFile, start: number, end: number, signal: AbortSignal | undefined, fresh: boolean): AsyncGenerator<Uint8Array> {
+  async read(file: PackageFile, start: number, end: number, signal: AbortSignal | undefined, fresh: boolean): Promise<ByteReader> {
     const url = this.#find(file.path);
-    if (url instanceof URL) yield* readUrl({ url, start, end, size: file.size, fresh }, signal, this.patience);
-    else yield this.#bytes(file.path).subarray(start, end);
+    if (url instanceof URL) return readUrl({ url, start, end, size: file.size, fresh }, signal, this.patience);
+    const bytes = this.#bytes(file.path);
+    let at = start;
+    return { take: async (length) => bytes.slice(at, (at += length)), close: () => undefined };
   }
 
   module(file: PackageFile): WebAssembly.Module | undefined {
@@ -195,24 +197,33 @@ class Listed implements Source {
 }
 
 /** A piece of a file on disk, under Node, Deno and Bun. */
-async function* readDisk(p: Piece): AsyncGenerator<Uint8Array> {
-  const fs = files();
-  const handle = await fs.open(p.url).catch((cause: unknown) => {
-    throw missing(p.url, cause);
-  });
-  try {
-    const { size } = await handle.stat();
-    if (size !== p.size) throw new NearsideError("integrity", `${size} bytes, not ${p.size}`, { place: p.url.href });
-    for (let from = p.start; from < p.end; ) {
-      const piece = new Uint8Array(Math.min(4 << 20, p.end - from));
-      const { bytesRead } = await handle.read(piece, 0, piece.length, from);
-      if (bytesRead === 0) throw new NearsideError("io", "the file ends early", { place: p.url.href });
-      from += bytesRead;
-      yield piece.subarray(0, bytesRead);
-    }
-  } finally {
-    await handle.close();
+async function readDisk(p: Piece): Promise<ByteReader> {
+  const handle = await files()
+    .open(p.url)
+    .catch((cause: unknown) => {
+      throw missing(p.url, cause);
+    });
+  const close = () => void handle.close().catch(() => undefined);
+  const { size } = await handle.stat();
+  if (size !== p.size) {
+    close();
+    throw new NearsideError("integrity", `${size} bytes, not ${p.size}`, { place: p.url.href });
   }
+  let at = p.start;
+  return {
+    async take(length) {
+      const bytes = new Uint8Array(length);
+      let filled = 0;
+      while (filled < length) {
+        const { bytesRead } = await handle.read(bytes, filled, length - filled, at);
+        if (bytesRead === 0) break;
+        filled += bytesRead;
+        at += bytesRead;
+      }
+      return bytes.subarray(0, filled);
+    },
+    close,
+  };
 }
 
 function missing(at: URL, cause: unknown): NearsideError {

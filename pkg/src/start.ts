@@ -17,7 +17,7 @@ export type Stage = "manifest" | "download" | "compile" | "verify" | "ready";
 
 export interface Progress {
   readonly stage: Stage;
-  /** Bytes of the stage `download`, else 0 or 1. */
+  /** Bytes of the stage `download`, else 0 or 1 of 1. */
   readonly loaded: number;
   readonly total: number;
 }
@@ -55,6 +55,9 @@ export interface Started {
   prove(signal: AbortSignal): Promise<void>;
 }
 
+/** Files on their way at once, of those that are asked for in order. */
+const STREAMS = 2;
+
 /** The cache and the slots of one load. */
 export async function prepare(
   o: Pick<Origin, "source" | "digest" | "patience" | "cache">,
@@ -62,7 +65,7 @@ export async function prepare(
   progress: (bytes: number) => void,
 ): Promise<Fetching> {
   const cache = await ChunkCache.open(o.cache);
-  return { source: o.source, digest: o.digest, patience: o.patience, signal, cache, progress, slots: new Slots(6) };
+  return { source: o.source, digest: o.digest, patience: o.patience, signal, cache, progress, slots: new Slots(STREAMS) };
 }
 
 /** Starts a device, streams the weights into it, and proves it with the golden outputs. Fails without a trace. */
@@ -111,26 +114,31 @@ export async function startDevice(
     });
     compiled.catch(() => undefined);
     const golden = goldenFile ? fetchFile(goldenFile, fetching) : Promise.resolve(undefined);
-    golden.catch(() => undefined);
-    await Promise.all([...files.map((f, i) => fetchChunks(f, fetching, (bytes, offset) => used.write(i, bytes, offset))), golden]);
-    times.download = performance.now() - begin;
-    progress({ stage: "compile", loaded: 0, total: 1 });
-    await abortable(compiled, outer);
-    progress({ stage: "compile", loaded: 1, total: 1 });
-    const cases = await golden;
-    const proven = async (signal: AbortSignal, progress: (p: Progress) => void): Promise<void> => {
+    const proven = async (signal: AbortSignal): Promise<void> => {
+      const cases = await golden;
       try {
-        if (cases) await prove(o, used, cases, signal, progress);
+        if (cases) await prove(o, used, cases, signal);
       } catch (thrown) {
         if (toError(thrown).code === "golden-mismatch") await used.distrust?.();
         throw thrown;
       }
     };
+    // A device that can follows the weights with the golden run, which is over soon after they are.
+    const following = used.streaming ? compiled.then(() => proven(signal)) : undefined;
+    following?.catch(() => undefined);
+    await Promise.all([golden, ...files.map((f, i) => fetchChunks(f, fetching, (bytes, offset) => used.write(i, bytes, offset)))]);
+    times.download = performance.now() - begin;
+    progress({ stage: "compile", loaded: 0, total: 1 });
+    await abortable(compiled, outer);
+    progress({ stage: "compile", loaded: 1, total: 1 });
     const beginVerify = performance.now();
-    await proven(signal, progress);
+    progress({ stage: "verify", loaded: 0, total: 1 });
+    await (following ?? proven(signal));
+    progress({ stage: "verify", loaded: 1, total: 1 });
+    throwIfAborted(outer);
     times.verify = performance.now() - beginVerify;
     times.total = performance.now() - begin;
-    return { device, cache: fetching.cache.stats, times, bytes: loaded, prove: (signal) => proven(signal, () => undefined) };
+    return { device, cache: fetching.cache.stats, times, bytes: loaded, prove: proven };
   } catch (thrown) {
     const error = outer?.aborted ? aborted(outer.reason) : toError(thrown, o.source.name);
     stop.abort(error);
@@ -157,12 +165,11 @@ async function codeOf(file: PackageFile, fetching: Fetching): Promise<WebAssembl
 }
 
 /** Runs the golden inputs and compares. */
-async function prove(o: Origin, device: Device, bytes: Uint8Array, signal: AbortSignal, progress: (p: Progress) => void): Promise<void> {
+async function prove(o: Origin, device: Device, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
   const golden = guard(() => o.plan.golden(bytes), o.source.name);
   try {
     const cases = guard(() => golden.inputs() as readonly (readonly PlainTensor[])[]);
     for (const [i, plain] of cases.entries()) {
-      progress({ stage: "verify", loaded: i, total: cases.length });
       const inputs = plain.map((t) => new Tensor(t.type, viewOf(t.type, t.bytes.slice().buffer), t.dims));
       const bound = guard(() => o.plan.bind(inputs.map((t) => t.dims)));
       const result = await device.run(inputs, bound, o.signature.outputs.map(() => "cpu"), signal);
@@ -172,7 +179,6 @@ async function prove(o: Origin, device: Device, bytes: Uint8Array, signal: Abort
       });
       guard(() => golden.compare(i, got), device.info.adapter ?? device.info.kind);
     }
-    progress({ stage: "verify", loaded: cases.length, total: cases.length });
   } finally {
     golden.free();
   }

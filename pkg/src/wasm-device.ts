@@ -34,9 +34,54 @@ function choose(manifest: Manifest, wanted: Threads): Variant {
   throw new NearsideError("device-unavailable", "the package has no model.wasm for this engine", { help: "build the model again" });
 }
 
+async function compile(given: WebAssembly.Module | Uint8Array, place: string): Promise<WebAssembly.Module> {
+  try {
+    return given instanceof WebAssembly.Module ? given : await WebAssembly.compile(given as Uint8Array<ArrayBuffer>);
+  } catch (cause) {
+    // An engine that allows less memory than the module states says so here.
+    if (cause instanceof Error && /memory size/.test(cause.message)) throw outOfMemory(cause);
+    throw new NearsideError("invalid-package", `it does not compile: ${toError(cause).what}`, { place, cause });
+  }
+}
+
+/** Which kernels have their weights, which come in any order. */
+class Arrived {
+  /** Bytes of each pack that are there from its start on. */
+  readonly #whole: number[] = [];
+  /** Ends of what came ahead, by pack and start. */
+  readonly #ahead = new Map<string, number>();
+  #kernels = 0;
+
+  constructor(readonly needs: CpuMap["needs"]) {
+    this.#advance();
+  }
+
+  add(pack: number, start: number, length: number): void {
+    this.#ahead.set(`${pack} ${start}`, start + length);
+    for (;;) {
+      const at = this.#whole[pack] ?? 0;
+      const end = this.#ahead.get(`${pack} ${at}`);
+      if (end === undefined) break;
+      this.#ahead.delete(`${pack} ${at}`);
+      this.#whole[pack] = end;
+    }
+    this.#advance();
+  }
+
+  get kernels(): number {
+    return this.#kernels;
+  }
+
+  #advance(): void {
+    while (this.needs[this.#kernels]?.every((bytes, pack) => (this.#whole[pack] ?? 0) >= bytes)) this.#kernels++;
+  }
+}
+
 export class WasmDevice implements Device {
   readonly info: DeviceInfo;
   readonly memory: Memory;
+  readonly streaming = true;
+  readonly #arrived: Arrived;
 
   private constructor(
     readonly runtime: Runtime,
@@ -47,6 +92,8 @@ export class WasmDevice implements Device {
     variant: Variant,
   ) {
     this.info = { kind: "wasm", variant: variant.name, threads: executor.threads };
+    this.#arrived = new Arrived(map.needs);
+    executor.write([], this.#arrived.kernels);
     this.memory = { weights: map.memory - map.arena, activations: map.arena, total: map.memory };
   }
 
@@ -61,16 +108,11 @@ export class WasmDevice implements Device {
   ): Promise<WasmDevice> {
     const map = guard(() => plan.cpu() as CpuMap);
     const variant = choose(manifest, threads);
-    const given = await code(variant.file);
-    let module: WebAssembly.Module;
-    try {
-      module = given instanceof WebAssembly.Module ? given : await WebAssembly.compile(given as Uint8Array<ArrayBuffer>);
-    } catch (cause) {
-      // An engine that allows less memory than the module states says so here.
-      if (cause instanceof Error && /memory size/.test(cause.message)) throw outOfMemory(cause);
-      throw new NearsideError("invalid-package", `it does not compile: ${toError(cause).what}`, { place: variant.file.path, cause });
-    }
-    const executor = variant.threads > 1 ? await startThreads(module, map.memory, variant.threads) : await startSingle(module, map.kernels);
+    const module = code(variant.file).then((given) => compile(given, variant.file.path));
+    module.catch(() => undefined);
+    const kernels = map.needs.length;
+    const executor =
+      variant.threads > 1 ? await startThreads(module, kernels, map.memory, variant.threads) : await startSingle(module, kernels);
     return new WasmDevice(runtime, plan, signature, map, executor, variant);
   }
 
@@ -80,7 +122,8 @@ export class WasmDevice implements Device {
       const part = bytes.subarray(p.from, p.from + p.len);
       return { at: p.to, bytes: p.stored === p.dtype ? part : guard(() => this.runtime.convert(part, p.stored, p.dtype)) };
     });
-    this.executor.write(writes);
+    this.#arrived.add(pack, offset, bytes.length);
+    this.executor.write(writes, this.#arrived.kernels);
   }
 
   async ready(): Promise<void> {

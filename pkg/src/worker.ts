@@ -1,6 +1,6 @@
 // A worker that hosts model.wasm, so that the page's own thread never waits for it.
 import { toPlain } from "./errors.js";
-import { Host } from "./host.js";
+import { Host, writeAll } from "./host.js";
 import type { Answer, Request } from "./messages.js";
 
 interface Scope {
@@ -11,15 +11,13 @@ interface Scope {
 const scope = globalThis as unknown as Scope;
 let host: Host | undefined;
 let failed: unknown;
-let stopped = false;
 
-async function run(host: Host, { id, job, part, parts, kernels }: Extract<Request, { op: "run" }>): Promise<void> {
+async function run(host: Host, { id, job, part, parts, steps }: Extract<Request, { op: "run" }>): Promise<void> {
   try {
     if (failed !== undefined) throw failed;
     const begin = performance.now();
-    stopped = false;
-    host.write(job.writes);
-    const finished = kernels > 0 ? await host.runInSlices(kernels, () => stopped) : host.run(part, parts);
+    writeAll(host.memory, job.writes);
+    const finished = steps ? await host.runInSteps() : host.run(part, parts);
     const reads = finished ? host.read(job.reads) : [];
     scope.postMessage({ id, reads, ms: performance.now() - begin, stopped: !finished }, reads);
   } catch (thrown) {
@@ -27,8 +25,8 @@ async function run(host: Host, { id, job, part, parts, kernels }: Extract<Reques
   }
 }
 
-function start({ id, module, memory }: Extract<Request, { op: "start" }>): void {
-  Host.start(module, memory).then(
+function start({ id, module, kernels, memory }: Extract<Request, { op: "start" }>): void {
+  Host.start(module, kernels, memory).then(
     (started) => {
       host = started;
       scope.postMessage({ id, reads: [], ms: 0, stopped: false });
@@ -44,7 +42,7 @@ scope.onmessage = ({ data }) => {
       break;
     case "write":
       try {
-        host?.write(data.writes);
+        host?.write(data.writes, data.ready);
       } catch (thrown) {
         failed ??= thrown;
       }
@@ -53,7 +51,7 @@ scope.onmessage = ({ data }) => {
       if (host) void run(host, data);
       break;
     case "stop":
-      stopped = true;
+      host?.stop();
       break;
   }
 };

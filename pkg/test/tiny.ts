@@ -46,8 +46,9 @@ function plan(weights: Uint8Array, memory: number): Uint8Array {
   w.uint(1).text("w").uint(F32).uint(F32).uint(N).uint(0).uint(0);
   w.uint(1).uint(1).uint(W); // weights: Some(W)
   w.uint(1).uint(X).uint(1).uint(Y).uint(DIMS).uint(memory).uint(8 * N).uint(1).text("mul");
+  w.uint(1).uint(1); // which needs one weight
   w.uint(0); // no GPU
-  return Buffer.concat([Buffer.from("nearside"), Buffer.from([3, 0, 0, 0]), Buffer.from(w.out)]);
+  return Buffer.concat([Buffer.from("nearside"), Buffer.from([4, 0, 0, 0]), Buffer.from(w.out)]);
 }
 
 const DIMS = 64;
@@ -57,17 +58,18 @@ const Y = X + 4 * N;
 
 const CODE = `(module
   (memory (export "memory") PAGES PAGES)
-  (func $step (export "step") (param $kernel i32)
+  (func $step (export "step") (param $kernel i32) (param $part i32) (param $parts i32)
     (local $i i32)
     (local $end i32)
     (local.set $end (i32.mul (i32.load (i32.const ${DIMS})) (i32.const 4)))
+    (if (local.get $part) (then (return)))
     (loop $next
       (f32.store offset=${Y} (local.get $i)
         (f32.mul (f32.load offset=${X} (local.get $i)) (f32.load offset=${W} (local.get $i))))
       (local.set $i (i32.add (local.get $i) (i32.const 4)))
       (br_if $next (i32.lt_u (local.get $i) (local.get $end)))))
-  (func (export "run") (result i32)
-    (call $step (i32.const 0))
+  (func (export "run") (param $part i32) (param $parts i32) (result i32)
+    (call $step (i32.const 0) (local.get $part) (local.get $parts))
     (i32.const 0)))`;
 
 const floats = (f: (i: number) => number, n: number) => Float32Array.from({ length: n }, (_, i) => f(i));

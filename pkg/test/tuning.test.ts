@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 // A module of the package that it does not export, by its place beside the compiled tests.
-const module = new URL("../tuning.js", import.meta.url).href;
-const { remember, remembered, tuningKey } = (await import(module)) as typeof import("../dist/tuning.js");
+const module = new URL("../internals.js", import.meta.url).href;
+const { remember, remembered, tuningKey } = (await import(module)) as typeof import("../dist/internals.js");
 
 /** The part of the Cache API that is used, in memory. */
 function fakeCaches(): { readonly stored: Map<string, string> } {

@@ -4,7 +4,7 @@ use super::Plan;
 use crate::error::{Error, Kind, Result};
 
 /// The version of the format that this build writes and reads.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 const MAGIC: &[u8; 8] = b"nearside";
 
@@ -63,6 +63,9 @@ fn check(plan: &Plan) -> Result<(), &'static str> {
         if end.is_some_and(|end| end.is_none_or(|end| end > cpu.memory)) {
             return Err("a weight lies outside the CPU's memory");
         }
+    }
+    if cpu.needs.len() != cpu.kernels.len() || cpu.needs.iter().any(|n| *n as usize > plan.weights.len()) {
+        return Err("a kernel reads a weight that is not there");
     }
     if cpu.memory > 1 << 32 || cpu.inputs.iter().chain(&cpu.outputs).any(|at| u64::from(*at) > cpu.memory) {
         return Err("a tensor lies outside the CPU's memory");

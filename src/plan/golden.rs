@@ -181,6 +181,7 @@ mod tests {
                 memory: 64,
                 arena: 0,
                 kernels: vec![],
+                needs: vec![],
             },
             gpu: None,
         }

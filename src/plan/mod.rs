@@ -90,6 +90,9 @@ pub struct CpuPlan {
     pub arena: u64,
     /// The kernels in order of execution, for reports and profiles.
     pub kernels: Vec<String>,
+    /// For each kernel, how many of [`Plan::weights`], from the first on, it and the kernels before it read: it can run when
+    /// these are in place.
+    pub needs: Vec<u32>,
 }
 
 /// Buffers and dispatches of the GPU.
@@ -183,6 +186,23 @@ pub const fn gpu_dtype(dtype: DType) -> Option<DType> {
 }
 
 impl Plan {
+    /// For each kernel of the CPU, the bytes of each pack, from its start on, that must be in place before it can run.
+    pub fn cpu_needs(&self) -> Vec<Vec<u64>> {
+        let mut ends = vec![0u64; self.packs.len()];
+        let mut placed = 0;
+        let mut all = vec![];
+        for n in &self.cpu.needs {
+            for w in self.weights.iter().take(*n as usize).skip(placed) {
+                if let Some(end) = ends.get_mut(w.pack as usize) {
+                    *end = w.len.saturating_mul(w.stored.size() as u64).saturating_add(w.offset).max(*end);
+                }
+            }
+            placed = placed.max(*n as usize);
+            all.push(ends.clone());
+        }
+        all
+    }
+
     /// The values of the symbolic dims for inputs of these shapes: every shape must fit its port and every dim its bounds.
     pub fn bind(&self, shapes: &[&[usize]]) -> Result<Bindings> {
         let mut bound: BTreeMap<Sym, (i64, &str)> = BTreeMap::new();

@@ -123,6 +123,7 @@ pub fn cpu(values: &Values, s: &Schedule, packed: &Packed, inputs: usize, dims: 
         at.insert(*v, base.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX)));
     }
     let plan = CpuPlan {
+        needs: needs(values, s, packed),
         weights,
         inputs: input_at,
         outputs: output_at,
@@ -132,6 +133,20 @@ pub fn cpu(values: &Values, s: &Schedule, packed: &Packed, inputs: usize, dims: 
         kernels: s.kernels.iter().map(|k| k.name.clone()).collect(),
     };
     Ok(CpuPlace { at, dims: dims_at, zeros: zeros_at, plan, optimum: liveness::optimum(&found) })
+}
+
+/// For each kernel, how many weights, from the first on, it and the kernels before it read.
+fn needs(values: &Values, s: &Schedule, packed: &Packed) -> Vec<u32> {
+    let mut most = 0;
+    let mut each = vec![];
+    for k in &s.kernels {
+        for v in k.reads(values) {
+            let read = s.layouts.get(&v).and_then(|layout| packed.index.get(&(v, layout.clone())));
+            most = most.max(read.map_or(0, |i| u32::try_from(i + 1).unwrap_or(u32::MAX)));
+        }
+        each.push(most);
+    }
+    each
 }
 
 fn padded(lives: &[Life]) -> Vec<Life> {

@@ -121,13 +121,8 @@ impl CpuModule {
     /// Runs all kernels.
     pub fn run(&mut self) -> Result<()> {
         self.each(|p, part, parts| {
-            let stopped = match parts {
-                None => p.instance.get_typed_func::<(), i32>(&mut p.store, "run")?.call(&mut p.store, ())?,
-                Some(n) => {
-                    p.instance.get_typed_func::<(i32, i32), i32>(&mut p.store, "run")?.call(&mut p.store, (part, n))?
-                }
-            };
-            Ok(stopped != 0)
+            let run = p.instance.get_typed_func::<(i32, i32), i32>(&mut p.store, "run")?;
+            Ok(run.call(&mut p.store, (part, parts))? != 0)
         })
     }
 
@@ -135,22 +130,15 @@ impl CpuModule {
     pub fn step(&mut self, i: u32) -> Result<()> {
         let i = i.cast_signed();
         self.each(|p, part, parts| {
-            match parts {
-                None => p.instance.get_typed_func::<i32, ()>(&mut p.store, "step")?.call(&mut p.store, i)?,
-                Some(n) => p
-                    .instance
-                    .get_typed_func::<(i32, i32, i32), ()>(&mut p.store, "step")?
-                    .call(&mut p.store, (i, part, n))?,
-            }
+            let step = p.instance.get_typed_func::<(i32, i32, i32), ()>(&mut p.store, "step")?;
+            step.call(&mut p.store, (i, part, parts))?;
             Ok(false)
         })
     }
 
     /// Calls `f` for every part, each in a thread of its own.
-    fn each(&mut self, f: impl Fn(&mut Part, i32, Option<i32>) -> wasmtime::Result<bool> + Sync) -> Result<()> {
-        let shared = matches!(self.memory, Lies::Shared(_));
-        let n = i32::try_from(self.parts.len()).unwrap_or(i32::MAX);
-        let parts = shared.then_some(n);
+    fn each(&mut self, f: impl Fn(&mut Part, i32, i32) -> wasmtime::Result<bool> + Sync) -> Result<()> {
+        let parts = i32::try_from(self.parts.len()).unwrap_or(i32::MAX);
         let lost = || Err(wasmtime::Error::msg("a thread of it ended"));
         let results: Vec<wasmtime::Result<bool>> = match &mut self.parts[..] {
             [only] => vec![f(only, 0, parts)],

@@ -98,6 +98,7 @@ mod tests {
                 memory: 65536,
                 arena: 0,
                 kernels: vec![],
+                needs: vec![],
             },
             gpu: None,
         }

@@ -61,7 +61,8 @@ struct Cpu<'a> {
     inputs: &'a [u32],
     outputs: &'a [u32],
     dims: u32,
-    kernels: usize,
+    /// See [`Plan::cpu_needs`].
+    needs: Vec<Vec<u64>>,
 }
 
 /// What the GPU needs. Bytes.
@@ -130,7 +131,7 @@ impl Package {
             inputs: &c.inputs,
             outputs: &c.outputs,
             dims: c.dims,
-            kernels: c.kernels.len(),
+            needs: self.plan.cpu_needs(),
         })
     }
 

@@ -12,7 +12,7 @@ export interface Client {
 }
 
 type Nearside = typeof import("nearside");
-type Internals = typeof import("../../pkg/dist/gpu-device.js");
+type Internals = typeof import("../../pkg/dist/internals.js");
 
 /** The tests by name; each returns what is printed. */
 export function clientTests(client: Client): Map<string, () => Promise<string>> {
@@ -252,7 +252,7 @@ export function clientTests(client: Client): Map<string, () => Promise<string>> 
     try {
       await page.addInitScript(() => {
         // Names that TypeScript would resolve at build time.
-        const [index, gpu] = ["/pkg/index.js", "/pkg/gpu-device.js"];
+        const [index, gpu] = ["/pkg/index.js", "/pkg/internals.js"];
         window.modules = () => Promise.all([import(index), import(gpu)]) as Promise<[Nearside, Internals]>;
       });
       await page.goto(`${client.origin}/page/suite.html`);

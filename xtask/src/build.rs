@@ -44,7 +44,7 @@ pub(crate) fn package() -> Result<()> {
         build_module(module)?;
     }
     let pkg = process::root().join("pkg");
-    let inputs = ["src", "dist/wasm", "package.json", "tsconfig.json"].map(|name| pkg.join(name));
+    let inputs = ["src", "dist/wasm", "build.mjs", "package.json", "tsconfig.json"].map(|name| pkg.join(name));
     npm_build("pkg", &inputs, &pkg.join("dist/index.js"))
 }
 

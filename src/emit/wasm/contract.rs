@@ -151,15 +151,15 @@ impl Writer<'_> {
         }
         let split = self.split_of(&kernel.axes[..c.batch], &outer, &parts, &rows);
         let batch = kernel.axes[..c.batch].to_vec();
-        self.over(&batch, split, &mut |g| {
+        self.over(&batch, Some(split), &mut |g| {
             let n0 = g.local(ValType::I32);
-            let shared = split == Some(parts.n);
+            let shared = split == parts.n;
             let (start, end) = g.range(parts.n, shared, COLUMNS)?;
             g.count(start);
             g.i().local_set(n0);
-            let runs = !(shared && g.parts.is_some()) && g.runs(parts.n);
+            let runs = !shared && g.runs(parts.n);
             g.for_loop(parts.n, n0, end, COLUMNS, runs, |g| {
-                g.over(&outer, split, &mut |g| g.tiles(&parts, &rows, split == Some(parts.row)))
+                g.over(&outer, Some(split), &mut |g| g.tiles(&parts, &rows, split == parts.row))
             })
         })
     }
@@ -169,19 +169,18 @@ impl Writer<'_> {
         if self.relaxed { ROWS_FUSED } else { ROWS }
     }
 
-    /// The axis that threads share: an outer one with enough indices, else panels if there are many, else rows if there are
+    /// The axis that is shared out: an outer one with enough indices, else panels if there are many, else rows if there are
     /// more of them.
-    fn split_of(&self, batch: &[Axis], outer: &[Axis], p: &Parts<'_>, rows: &Dim) -> Option<Axis> {
-        self.parts?;
+    fn split_of(&self, batch: &[Axis], outer: &[Axis], p: &Parts<'_>, rows: &Dim) -> Axis {
         let arena = &self.values.arena;
         let least = |d: &Dim| d.range(&arena.ranges).min;
         let panels = least(arena.extent(p.n)) / i64::from(COLUMNS);
         let long = batch.iter().chain(outer).find(|a| least(arena.extent(**a)) >= 12);
-        Some(match long {
+        match long {
             Some(a) => *a,
             None if panels < 12 && least(rows) / self.most_rows() as i64 > panels => p.row,
             None => p.n,
-        })
+        }
     }
 
     /// Whether every index goes on along `o` where `row`, of extent `rows`, ends.
@@ -220,7 +219,7 @@ impl Writer<'_> {
         }
         let i = self.local(ValType::I32);
         let all = self.dim_count(rows)?;
-        if let (Some(n), false) = (rows.known(), shared && self.parts.is_some()) {
+        if let (Some(n), false) = (rows.known(), shared) {
             let mut done = 0;
             self.i().i32_const(0).local_set(i);
             for (height, count) in heights(n, most) {

@@ -72,7 +72,7 @@ impl Writer<'_> {
 
     /// Runs `f` in the first part only: what there is to do cannot be split.
     pub(super) fn only_first_part(&mut self, f: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        let Some((part, _)) = self.parts else { return f(self) };
+        let (part, _) = self.parts;
         let code = self.framed(super::writer::FrameKind::Branch, f)?;
         self.i().local_get(part).i32_eqz().if_(wasm_encoder::BlockType::Empty);
         self.append(&code);
@@ -80,24 +80,26 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The axis that threads share: the outermost with enough indices, or the longest.
+    /// The axis that is shared out: the outermost with enough indices, or the longest.
     pub(super) fn split_axis(&self, axes: &[Axis]) -> Option<Axis> {
-        self.parts?;
         let arena = &self.values.arena;
         let least = |a: &Axis| arena.extent(*a).range(&arena.ranges);
         let enough = axes.iter().find(|a| least(a).min >= 16).copied();
         enough.or_else(|| axes.iter().rev().max_by_key(|a| (least(a).max.min(64), least(a).min)).copied())
     }
 
-    /// The range of an axis: all of it, or this thread's share in whole multiples of `unit`.
+    /// The range of an axis: all of it, or this part's share in whole multiples of `unit`.
     pub(super) fn range(&mut self, axis: Axis, shared: bool, unit: i32) -> Result<(Count, Count)> {
         let end = self.extent(axis)?;
         Ok(self.share(end, shared, unit))
     }
 
-    /// All of `0..end`, or this thread's share of it in whole multiples of `unit`.
+    /// All of `0..end`, or this part's share of it in whole multiples of `unit`.
     pub(super) fn share(&mut self, end: Count, shared: bool, unit: i32) -> (Count, Count) {
-        let Some((part, parts)) = self.parts.filter(|_| shared) else { return (Count::Known(0), end) };
+        if !shared {
+            return (Count::Known(0), end);
+        }
+        let (part, parts) = self.parts;
         let (units, from, to) = (self.local(ValType::I32), self.local(ValType::I32), self.local(ValType::I32));
         self.count(end);
         self.i().i32_const(unit - 1).i32_add().i32_const(unit).i32_div_u().local_set(units);
@@ -127,7 +129,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Runs `f` for every index of `axes`, of which threads share `split`.
+    /// Runs `f` for every index of `axes`, of which parts share `split`.
     pub(super) fn over(
         &mut self,
         axes: &[Axis],
@@ -143,15 +145,14 @@ impl Writer<'_> {
         let index = self.local(ValType::I32);
         self.count(start);
         self.i().local_set(index);
-        let runs = !(shared && self.parts.is_some()) && self.runs(*a);
+        let runs = !shared && self.runs(*a);
         self.for_loop(*a, index, end, 1, runs, |g| g.over(rest, split, f))
     }
 
     /// The innermost loop over stores.
     fn innermost(&mut self, axis: Axis, shared: bool, stores: &[Store]) -> Result<()> {
         let wide = self.wide(axis, stores)?;
-        let whole = !(shared && self.parts.is_some());
-        let kept = if wide && whole { self.kept(axis, stores) } else { None };
+        let kept = if wide && !shared { self.kept(axis, stores) } else { None };
         if let (Some(kept), [store]) = (kept, stores) {
             self.keep(axis, store, kept)?;
         }
@@ -170,7 +171,7 @@ impl Writer<'_> {
         })
     }
 
-    /// Runs `f` along an axis, of which threads may have a share: four lanes at a time where `wide`, as it is told, and one
+    /// Runs `f` along an axis, of which parts may have a share: four lanes at a time where `wide`, as it is told, and one
     /// by one where fewer are left.
     pub(super) fn row(
         &mut self,

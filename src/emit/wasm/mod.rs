@@ -1,8 +1,9 @@
 //! Kernels to a WebAssembly module that stands alone.
 //!
-//! The module exports `memory` and `run`, and `step(i)`, which runs the kernel of that number alone, for profiles. `run`
-//! returns 1 where the abort word was found set between kernels, else 0. With threads the memory is imported as
-//! `env.memory`, shared, and both take `(part, parts)`: every part calls `run`, and a barrier stands between kernels.
+//! The module exports `memory`, `run(part, parts)`, which runs a part of every kernel, and `step(i, part, parts)`, which runs
+//! a part of the kernel of number `i` alone: for profiles, and for hosts that run a kernel piece by piece. `run` returns 1
+//! where the abort word was found set between kernels, else 0. With threads the memory is imported as `env.memory`, shared,
+//! every thread calls `run` with a part of its own, and a barrier stands between kernels; without, `run(0, 1)` runs all.
 //!
 //! The first [`CONTROL`] bytes of memory are the module's own: the abort word at [`ABORT`], which the host may set at any
 //! time and resets before a run, then the words of the barrier. All are zero at first.
@@ -131,7 +132,7 @@ pub fn emit(values: &Values, kernels: &[Kernel], memory: &Memory, variant: Varia
     }
     let barrier = threads.then(|| shared.add(barrier()));
     let run = shared.add(run(&calls, barrier));
-    let step = shared.add(step(&calls, threads));
+    let step = shared.add(step(&calls));
 
     let (types, functions, code) = shared.sections();
     let mut module = Module::new();
@@ -174,7 +175,7 @@ fn kernel(
         offsets.push(at.ok_or_else(|| internal(format!("\"{}\" has no place in memory", values.get(*b).name)))?);
     }
     let relaxed = variant != Variant::Simd;
-    let mut w = Writer::new(values, memory, zeros, shared, relaxed, variant == Variant::Threads, buffers);
+    let mut w = Writer::new(values, memory, zeros, shared, relaxed, buffers);
     match &k.form {
         Form::Loops => w.loops(k)?,
         Form::Contract(c) => w.contract(k, c)?,
@@ -185,15 +186,12 @@ fn kernel(
     Ok(Call { function: shared.add(f), offsets })
 }
 
-/// Pushes a call's arguments and calls.
-fn call(i: &mut InstructionSink<'_>, c: &Call, parts: Option<(u32, u32)>) {
+/// Pushes a call's arguments and calls. The caller has `part` and `parts` in the given local and the next.
+fn call(i: &mut InstructionSink<'_>, c: &Call, part: u32) {
     for at in &c.offsets {
         i.i32_const(at.cast_signed());
     }
-    if let Some((part, parts)) = parts {
-        i.local_get(part).local_get(parts);
-    }
-    i.call(c.function);
+    i.local_get(part).local_get(part + 1).call(c.function);
 }
 
 /// `run`: all kernels in order; between them the abort word is read.
@@ -201,25 +199,19 @@ fn run(calls: &[Call], barrier: Option<u32>) -> Function {
     let mut code = vec![];
     let mut i = InstructionSink::new(&mut code);
     for c in calls {
+        call(&mut i, c, 0);
         match barrier {
-            Some(barrier) => {
-                call(&mut i, c, Some((0, 1)));
-                i.local_get(1).call(barrier);
-            }
-            None => {
-                call(&mut i, c, None);
-                i.i32_const(0).i32_load(arg(u64::from(ABORT), 2));
-            }
-        }
+            Some(barrier) => i.local_get(1).call(barrier),
+            None => i.i32_const(0).i32_load(arg(u64::from(ABORT), 2)),
+        };
         i.if_(BlockType::Empty).i32_const(1).return_().end();
     }
     i.i32_const(0);
-    let params = if barrier.is_some() { vec![ValType::I32; 2] } else { vec![] };
-    Function { params, results: vec![ValType::I32], locals: vec![], code }
+    Function { params: vec![ValType::I32; 2], results: vec![ValType::I32], locals: vec![], code }
 }
 
-/// `step(i)`: the kernel of number `i` alone; nothing for other numbers.
-fn step(calls: &[Call], threads: bool) -> Function {
+/// `step(i, part, parts)`: a part of the kernel of number `i` alone; nothing for other numbers.
+fn step(calls: &[Call]) -> Function {
     let mut code = vec![];
     let mut i = InstructionSink::new(&mut code);
     let n = u32::try_from(calls.len()).unwrap_or(u32::MAX);
@@ -230,11 +222,10 @@ fn step(calls: &[Call], threads: bool) -> Function {
     let targets: Vec<u32> = (0..n).collect();
     i.local_get(0).br_table(targets, n).end();
     for c in calls {
-        call(&mut i, c, threads.then_some((1, 2)));
+        call(&mut i, c, 1);
         i.return_().end();
     }
-    let params = vec![ValType::I32; if threads { 3 } else { 1 }];
-    Function { params, results: vec![], locals: vec![], code }
+    Function { params: vec![ValType::I32; 3], results: vec![], locals: vec![], code }
 }
 
 /// `barrier(parts) -> stop`: returns when all parts have called it. The last one decides for all whether to stop.

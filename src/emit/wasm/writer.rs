@@ -58,8 +58,8 @@ pub(super) struct Writer<'a> {
     pub(super) relaxed: bool,
     /// The buffers whose byte offsets are the function's first parameters.
     pub(super) buffers: Vec<ValueId>,
-    /// Parameters `part` and `parts` of a threaded kernel.
-    pub(super) parts: Option<(u32, u32)>,
+    /// The last two parameters: `part` and `parts`.
+    pub(super) parts: (u32, u32),
     params: Vec<ValType>,
     locals: Vec<ValType>,
     pub(super) frames: Vec<Frame>,
@@ -106,11 +106,10 @@ impl<'a> Writer<'a> {
         zeros: u64,
         shared: &'a mut Shared,
         relaxed: bool,
-        threads: bool,
         buffers: Vec<ValueId>,
     ) -> Self {
         let n = buffers.len() as u32;
-        let params = vec![ValType::I32; buffers.len() + if threads { 2 } else { 0 }];
+        let params = vec![ValType::I32; buffers.len() + 2];
         let mut g = Writer {
             values,
             memory,
@@ -118,7 +117,7 @@ impl<'a> Writer<'a> {
             shared,
             relaxed,
             buffers,
-            parts: threads.then_some((n, n + 1)),
+            parts: (n, n + 1),
             params,
             locals: vec![],
             frames: vec![],

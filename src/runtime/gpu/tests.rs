@@ -46,6 +46,7 @@ fn plan() -> Plan {
             memory: 65536,
             arena: 0,
             kernels: vec![],
+            needs: vec![],
         },
         gpu: Some(GpuPlan {
             shaders: vec![(0, SHADER.len() as u32)],
