@@ -31,6 +31,15 @@ interface Figures {
   counts: Counts;
 }
 
+/** What was measured of a group's runners, and why others could not be. */
+interface Group {
+  readonly figures: Partial<Record<RunnerName, Figures>>;
+  readonly failed: Partial<Record<RunnerName, string>>;
+}
+
+/** What an error from a page says, without its stack. */
+const firstLine = (error: unknown): string => String(error).replace(/^(Error: |page\.evaluate: )+/, "").split("\n", 1)[0] ?? "";
+
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
@@ -45,8 +54,8 @@ function progress(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-/** Opens a runner in a browser of its own, after `warm` was put into its HTTP cache. */
-async function openAlone(config: Config, server: Server, name: RunnerName, model: ModelSpec, warm: readonly string[]) {
+/** Opens a runner in a browser of its own, after `warm` was put into its HTTP cache; with `run`, to its first answer. */
+async function openAlone(config: Config, server: Server, name: RunnerName, model: ModelSpec, warm: readonly string[], run: boolean) {
   const browser = await launch(config.chromium);
   try {
     const { page, errors } = await browser.page();
@@ -55,7 +64,7 @@ async function openAlone(config: Config, server: Server, name: RunnerName, model
     // The browser's own start, a new tab's page above all, takes a core for a while.
     await new Promise((resolve) => setTimeout(resolve, SETTLE));
     try {
-      return await page.evaluate(([name, model]) => window.bench.open(name, model), [name, model] as const);
+      return await page.evaluate(([name, model, run]) => window.bench.open(name, model, run), [name, model, run] as const);
     } catch (error) {
       throw new Error(`${name} on ${model.name}: ${String(error)}\n${errors.join("\n")}`);
     }
@@ -73,8 +82,8 @@ async function first(
   model: ModelSpec,
 ): Promise<number> {
   requested.clear();
-  await openAlone(config, server, name, model, []);
-  return (await openAlone(config, server, name, model, [...requested])).ms;
+  await openAlone(config, server, name, model, [], false);
+  return (await openAlone(config, server, name, model, [...requested], true)).ms;
 }
 
 /** Milliseconds that the page's main thread was busy during `work`, divided by `runs`. */
@@ -93,14 +102,23 @@ async function measureGroup(
   browser: Browser,
   server: Server,
   requested: Set<string>,
-  group: readonly RunnerName[],
+  all: readonly RunnerName[],
   model: ModelSpec,
-): Promise<Partial<Record<RunnerName, Figures>>> {
+): Promise<Group> {
   const firsts = new Map<RunnerName, number>();
-  for (const name of group) {
+  const failed: Partial<Record<RunnerName, string>> = {};
+  for (const name of all) {
     progress(`${model.name}: first answer of ${name}`);
-    firsts.set(name, await first(config, server, requested, name, model));
+    try {
+      firsts.set(name, await first(config, server, requested, name, model));
+    } catch (error) {
+      // Not every peer runs every model; ours does.
+      if (name.startsWith("nearside")) throw error;
+      failed[name] = firstLine(error);
+      progress(`${model.name}: ${name} fails: ${failed[name]}`);
+    }
   }
+  const group = all.filter((name) => firsts.has(name));
   const { page, errors } = await browser.page();
   await page.goto(`${server.origin}/bench/index.html`);
   const session = await page.context().newCDPSession(page);
@@ -110,18 +128,19 @@ async function measureGroup(
     const diffs = new Map<RunnerName, number>();
     for (const name of group) {
       progress(`${model.name}: open ${name}`);
-      const { maxAbsDiff } = await page.evaluate(([name, model]) => window.bench.open(name, model), [name, model] as const);
+      const { maxAbsDiff } = await page.evaluate(([name, model]) => window.bench.open(name, model, true), [name, model] as const);
       diffs.set(name, maxAbsDiff);
     }
     const interleave = (rounds: number) =>
       page.evaluate(([group, rounds]) => window.bench.interleave(group, rounds), [group, rounds] as const);
-    const warmup = await interleave(2);
+    const warmup = await interleave(1);
     const round = Object.values(warmup).reduce((sum, times) => sum + median(times), 0);
-    const rounds = Math.max(5, Math.min(40, Math.round(config.budgetMs / round)));
+    // Peers that take most of a minute a run are measured as often as a median needs.
+    const rounds = Math.max(3, Math.min(40, Math.round(config.budgetMs / round)));
     progress(`${model.name}: ${rounds} rounds of ${group.join(", ")}`);
     const times = await interleave(rounds);
     for (const name of group) {
-      const runs = Math.max(3, Math.min(10, rounds));
+      const runs = rounds > 3 ? Math.min(10, rounds) : 1;
       let counts: Counts | undefined;
       const mainThreadMs = await busy(session, runs, async () => {
         counts = await page.evaluate(([name, runs]) => window.bench.count(name, runs), [name, runs] as const);
@@ -144,7 +163,7 @@ async function measureGroup(
   } finally {
     await page.close();
   }
-  return figures;
+  return { figures, failed };
 }
 
 async function main(): Promise<void> {
@@ -162,15 +181,16 @@ async function main(): Promise<void> {
     await page.goto(`${server.origin}/bench/index.html`);
     const peak = await page.evaluate(() => window.bench.measurePeak());
     await page.close();
-    const models: Record<string, Partial<Record<RunnerName, Figures>>> = {};
+    const models: Record<string, Group["figures"]> = {};
+    const failed: Record<string, Group["failed"]> = {};
     for (const model of config.models) {
-      const figures: Partial<Record<RunnerName, Figures>> = {};
       for (const group of config.groups) {
-        Object.assign(figures, await measureGroup(config, browser, server, requested, group, model));
+        const measured = await measureGroup(config, browser, server, requested, group, model);
+        models[model.name] = { ...models[model.name], ...measured.figures };
+        failed[model.name] = { ...failed[model.name], ...measured.failed };
       }
-      models[model.name] = figures;
     }
-    process.stdout.write(`${JSON.stringify({ chromium: browser.version, peak, models })}\n`);
+    process.stdout.write(`${JSON.stringify({ chromium: browser.version, peak, models, failed })}\n`);
   } finally {
     await browser.close();
     await server.close();

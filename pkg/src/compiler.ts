@@ -69,7 +69,7 @@ export function initCompiler(module?: WebAssembly.Module | BufferSource | Respon
 async function start(module?: WebAssembly.Module | BufferSource | Response | URL): Promise<typeof wasm> {
   const own = new URL("./wasm/compiler_bg.wasm", import.meta.url);
   // fetch does not read files under Node.
-  const from = module ?? (own.protocol === "file:" ? files().readFile(own) : own);
+  const from = module ?? (own.protocol === "file:" ? await files().readFile(own) : own);
   await initWasm({ module_or_path: from });
   return wasm;
 }

@@ -92,7 +92,7 @@ async function start(module?: RuntimeModule): Promise<Runtime> {
   try {
     const own = new URL("./wasm/runtime_bg.wasm", import.meta.url);
     // fetch does not read files under Node.
-    const from = module ?? (own.protocol === "file:" ? files().readFile(own) : own);
+    const from = module ?? (own.protocol === "file:" ? await files().readFile(own) : own);
     await initWasm({ module_or_path: from });
     return wasm;
   } catch (thrown) {

@@ -45,7 +45,7 @@ async function compile(given: WebAssembly.Module | Uint8Array, place: string): P
 }
 
 /** Which kernels have their weights, which come in any order. */
-class Arrived {
+export class Arrived {
   /** Bytes of each pack that are there from its start on. */
   readonly #whole: number[] = [];
   /** Ends of what came ahead, by pack and start. */

@@ -12,19 +12,21 @@ pub(crate) struct Recipe {
     pub(crate) name: &'static str,
     /// `--dim` arguments.
     dims: &'static [&'static str],
+    /// The reference case whose inputs are the golden ones, where those by default say little: token ids that are all 1.
+    golden: Option<&'static str>,
 }
 
 /// What the demo publishes.
 pub(crate) const DEMO: [Recipe; 2] = [
-    Recipe { name: "efficientnet-lite0", dims: &[] },
-    Recipe { name: "minilm", dims: &["batch=1..8", "sequence=1..128"] },
+    Recipe { name: "efficientnet-lite0", dims: &[], golden: None },
+    Recipe { name: "minilm", dims: &["batch=1..8", "sequence=1..128"], golden: Some("one") },
 ];
 
 /// What the benchmark runs: the same shapes for every runtime.
 pub(crate) const BENCH: [Recipe; 3] = [
-    Recipe { name: "minilm", dims: &["batch=1..1", "sequence=128..128"] },
-    Recipe { name: "resnet50", dims: &[] },
-    Recipe { name: "efficientnet-lite0", dims: &[] },
+    Recipe { name: "minilm", dims: &["batch=1..1", "sequence=128..128"], golden: Some("sequence-128") },
+    Recipe { name: "resnet50", dims: &[], golden: None },
+    Recipe { name: "efficientnet-lite0", dims: &[], golden: None },
 ];
 
 pub(crate) const VERSION: &str = "1.0.0";
@@ -41,6 +43,9 @@ impl Recipe {
         let model = models.folder.join(format!("{}.onnx", self.name));
         let mut parts = vec![fs::read(nearside)?, fs::read(&model)?];
         parts.extend(self.dims.iter().map(|dim| dim.as_bytes().to_vec()));
+        let golden =
+            self.golden.map(|case| models.folder.join("reference").join(self.name).join(case).join("inputs.npz"));
+        parts.extend(golden.as_ref().map(fs::read).transpose()?);
         let key = format!("{}-{}", self.name, cache::key(parts.iter().map(Vec::as_slice)));
         let folder = cache::entry("packages", &key, |folder| {
             let bar = progress::spinner(format!("compile {}", self.name));
@@ -49,6 +54,9 @@ impl Recipe {
             command.args(["--name", self.name, "--version", VERSION]);
             for dim in self.dims {
                 command.args(["--dim", dim]);
+            }
+            if let Some(golden) = &golden {
+                command.arg("--golden").arg(golden);
             }
             process::run(&mut command, &bar)?;
             progress::done(&bar);

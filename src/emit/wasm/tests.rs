@@ -490,6 +490,34 @@ fn programs() {
     check("program", &v, &ids, &[floats(&[4, 9], 8)], &Bindings::new(), 1e-6, 1e-6);
 }
 
+/// An element of an image in NCHW, zero beyond its edges: of a batch and channel, at an output place and a tap for each axis.
+pub(super) fn padded(
+    v: &mut Values,
+    x: ValueId,
+    [batch, channel]: [ExprId; 2],
+    places: [[ExprId; 2]; 2],
+    stride: i64,
+    pad: i64,
+) -> ExprId {
+    let shape: Vec<Dim> = v.shape(x).to_vec();
+    let (s, p, zero) = (v.arena.int(stride), v.arena.int(pad), v.arena.int(0));
+    let mut at = vec![];
+    let mut tests = vec![];
+    for ([o, k], n) in places.into_iter().zip(&shape[2..]) {
+        let q = v.arena.mul(o, s);
+        let q = v.arena.add(q, k);
+        let q = v.arena.sub(q, p);
+        let n = v.arena.dim(n);
+        tests.push(v.arena.ge(q, zero));
+        tests.push(v.arena.lt(q, n));
+        at.push(q);
+    }
+    let guard = tests.into_iter().reduce(|a, b| v.arena.and(a, b)).unwrap();
+    let e = v.load(x, &[batch, channel, at[0], at[1]]);
+    let z = v.arena.real(Ty::F32, 0.0);
+    v.arena.select(guard, e, z)
+}
+
 /// A convolution over NCHW with padding and a residual behind, written as the operator lowers.
 pub(super) fn convolution(
     v: &mut Values,
@@ -500,26 +528,10 @@ pub(super) fn convolution(
     stride: i64,
     pad: i64,
 ) -> ValueId {
-    let shape: Vec<Dim> = v.shape(x).to_vec();
     v.func(DType::Float32, dims(&out), |v, i| {
         let i = i.to_vec();
         v.fold(FoldOp::Sum, &dims(&[k[1], k[2], k[0]]), |v, k| {
-            let (s, p, zero) = (v.arena.int(stride), v.arena.int(pad), v.arena.int(0));
-            let mut at = vec![];
-            let mut tests = vec![];
-            for (o, k, n) in [(i[2], k[0], &shape[2]), (i[3], k[1], &shape[3])] {
-                let q = v.arena.mul(o, s);
-                let q = v.arena.add(q, k);
-                let q = v.arena.sub(q, p);
-                let n = v.arena.dim(n);
-                tests.push(v.arena.ge(q, zero));
-                tests.push(v.arena.lt(q, n));
-                at.push(q);
-            }
-            let guard = tests.into_iter().reduce(|a, b| v.arena.and(a, b)).unwrap();
-            let e = v.load(x, &[i[0], k[2], at[0], at[1]]);
-            let z = v.arena.real(Ty::F32, 0.0);
-            let e = v.arena.select(guard, e, z);
+            let e = padded(v, x, [i[0], k[2]], [[i[2], k[0]], [i[3], k[1]]], stride, pad);
             let w = v.load(w, &[i[1], k[2], k[0], k[1]]);
             Ok(v.arena.mul(e, w))
         })

@@ -128,11 +128,13 @@ impl Gpu {
                 u64::from(l.max_compute_workgroup_storage_size),
             ),
         ];
+        // Browsers give no name.
+        let adapter = if self.info.name.is_empty() { "the adapter" } else { &self.info.name };
         for (name, needed, offered) in list {
             if needed > offered {
                 return Err(Error::new(
                     Kind::DeviceLimit,
-                    format!("the model needs {name} = {needed}, and \"{}\" offers {offered}", self.info.name),
+                    format!("the model needs {name} = {needed}, and {adapter} offers {offered}"),
                 )
                 .help("use the \"wasm\" device, or rebuild the model with smaller --dim bounds"));
             }

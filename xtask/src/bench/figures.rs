@@ -14,6 +14,8 @@ pub(super) struct Measured {
     pub(super) chromium: String,
     pub(super) peak: Peak,
     pub(super) models: BTreeMap<String, BTreeMap<String, Run>>,
+    /// Peers that do not run a model, by model and runner, with what they say.
+    pub(super) failed: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// GF/s of one thread on multiply-adds in registers.
@@ -54,17 +56,32 @@ impl Figures {
     pub(super) fn new(measured: &Measured, devices: &[Device], flops: &Value) -> Result<Figures> {
         let mut figures = Figures(Map::new());
         for (model, runs) in &measured.models {
+            let failed = measured.failed.get(model).context("a model of which no peer's failures are told")?;
             for device in devices {
-                figures.add(model, *device, runs, flops[model].as_f64().context("a model without its flops")?)?;
+                figures.add(
+                    model,
+                    *device,
+                    runs,
+                    failed,
+                    flops[model].as_f64().context("a model without its flops")?,
+                )?;
             }
         }
         Ok(figures)
     }
 
-    fn add(&mut self, model: &str, device: Device, runs: &BTreeMap<String, Run>, flops: f64) -> Result<()> {
-        let all = device.runners().iter().map(|name| runs.get(*name).with_context(|| format!("no figures of {name}")));
-        let all: Vec<&Run> = all.collect::<Result<_>>()?;
-        let (ours, peers) = all.split_first().context("a device without runners")?;
+    fn add(
+        &mut self,
+        model: &str,
+        device: Device,
+        runs: &BTreeMap<String, Run>,
+        failed: &BTreeMap<String, String>,
+        flops: f64,
+    ) -> Result<()> {
+        let ran = device.runners().iter().filter(|name| !failed.contains_key(**name));
+        let find = |name: &&'static str| Ok((*name, runs.get(*name).with_context(|| format!("no figures of {name}"))?));
+        let all: Vec<(&str, &Run)> = ran.map(find).collect::<Result<_>>()?;
+        let (&(_, ours), peers) = all.split_first().context("a device without runners")?;
         let mut put = |metric: &str, value: f64| {
             self.0.insert(format!("{model}/{}/{metric}", device.name()), rounded(value));
         };
@@ -79,13 +96,19 @@ impl Figures {
         put("passes", ours.counts.passes);
         put("buffers", ours.counts.buffers);
         put("peak_bytes", ours.counts.peak_bytes);
-        // RTen stands last where it stands; against ORT the better of its modes counts.
-        let (ort, rten) = if device == Device::Wasm1 { peers.split_at(1) } else { (peers, &[][..]) };
-        let best = |value: fn(&Run) -> f64| ort.iter().map(|run| value(run)).fold(f64::INFINITY, f64::min);
-        put("time_vs_ort", ours.median_ms / best(|run| run.median_ms));
-        put("first_vs_ort", ours.first_ms / best(|run| run.first_ms));
-        if let [rten] = rten {
-            put("time_vs_rten", ours.median_ms / rten.median_ms);
+        // The better of a peer's modes counts.
+        let best = |peer: &str, value: fn(&Run) -> f64| {
+            let modes = peers.iter().filter(|(name, _)| name.starts_with(peer));
+            modes.map(|(_, run)| value(run)).reduce(f64::min)
+        };
+        for (metric, peer, value) in [
+            ("time_vs_ort", "ort", (|run| run.median_ms) as fn(&Run) -> f64),
+            ("first_vs_ort", "ort", |run| run.first_ms),
+            ("time_vs_rten", "rten", |run| run.median_ms),
+        ] {
+            if let Some(theirs) = best(peer, value) {
+                put(metric, value(ours) / theirs);
+            }
         }
         Ok(())
     }

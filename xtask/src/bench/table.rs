@@ -50,6 +50,11 @@ pub(super) fn render(measured: &Measured, figures: &Figures, devices: &[Device],
             }
         }
     }
+    for (model, peers) in &measured.failed {
+        for (runner, why) in peers {
+            let _ = writeln!(text, "{item}{model}: {} does not run it: {why}", name(runner));
+        }
+    }
     for key in ["runtime", "minilm_wasm", "resnet50_wasm", "efficientnet-lite0_wasm"] {
         if let Some(bytes) = figures.get(&format!("size/{key}_brotli")) {
             let _ = writeln!(text, "{item}{key}: {:.1} kB after Brotli", bytes / 1000.0);

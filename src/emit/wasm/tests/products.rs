@@ -32,22 +32,7 @@ fn depthwise_convolution() {
             .func(DType::Float32, dims(&[2, c, oh, ow]), |v, i| {
                 let i = i.to_vec();
                 v.fold(FoldOp::Sum, &dims(&[k, k]), |v, k| {
-                    let (s, pad, zero) = (v.arena.int(stride as i64), v.arena.int(pad as i64), v.arena.int(0));
-                    let mut at = vec![];
-                    let mut tests = vec![];
-                    for (o, k, n) in [(i[2], k[0], 9), (i[3], k[1], width as i64)] {
-                        let p = v.arena.mul(o, s);
-                        let p = v.arena.add(p, k);
-                        let p = v.arena.sub(p, pad);
-                        let n = v.arena.int(n);
-                        tests.push(v.arena.ge(p, zero));
-                        tests.push(v.arena.lt(p, n));
-                        at.push(p);
-                    }
-                    let guard = tests.into_iter().reduce(|a, b| v.arena.and(a, b)).unwrap();
-                    let e = v.load(x, &[i[0], i[1], at[0], at[1]]);
-                    let z = v.arena.real(Ty::F32, 0.0);
-                    let e = v.arena.select(guard, e, z);
+                    let e = padded(v, x, [i[0], i[1]], [[i[2], k[0]], [i[3], k[1]]], stride as i64, pad as i64);
                     let w = v.load(w, &[i[1], k[0], k[1]]);
                     Ok(v.arena.mul(e, w))
                 })
