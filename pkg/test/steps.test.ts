@@ -35,7 +35,7 @@ const CODE = `(module
       (i32.store (i32.const 64) (i32.add (i32.load (i32.const 64)) (i32.add (local.get $kernel) (i32.const 1)))))))
   (func (export "run") (param i32 i32) (result i32) (i32.const 0)))`;
 
-async function host(): Promise<{ started: InstanceType<typeof Host>; sum: () => number }> {
+async function host() {
   const text = binaryen.parseText(CODE);
   const started = await Host.start(new WebAssembly.Module(text.emitBinary() as Uint8Array<ArrayBuffer>), 3);
   text.dispose();

@@ -68,6 +68,7 @@ pub(crate) fn plan() -> Plan {
             memory: 65_536,
             arena: 4096,
             kernels: vec!["MatMul".into(), "Relu".into()],
+            needs: vec![1, 1],
         },
         gpu: Some(GpuPlan {
             shaders: vec![(0, 100), (100, 250)],
