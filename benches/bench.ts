@@ -38,7 +38,7 @@ interface Group {
 }
 
 /** What an error from a page says, without its stack. */
-const firstLine = (error: unknown): string => String(error).replace(/^(Error: |page\.evaluate: )+/, "").split("\n", 1)[0] ?? "";
+const firstLine = (error: unknown): string => String(error).split("\n", 1)[0]?.split("Error: ").at(-1) ?? "";
 
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
