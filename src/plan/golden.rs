@@ -173,16 +173,7 @@ mod tests {
             dims: vec![],
             packs: vec![],
             weights: vec![],
-            cpu: CpuPlan {
-                weights: vec![],
-                inputs: vec![0],
-                outputs: vec![8, 16],
-                dims: 0,
-                memory: 64,
-                arena: 0,
-                kernels: vec![],
-                needs: vec![],
-            },
+            cpu: CpuPlan { inputs: vec![0], outputs: vec![8, 16], memory: 64, ..CpuPlan::default() },
             gpu: None,
         }
     }

@@ -38,16 +38,7 @@ mod tests {
     use crate::tensor::DType;
 
     fn cpu(weights: Vec<Option<u32>>) -> CpuPlan {
-        CpuPlan {
-            weights,
-            inputs: vec![],
-            outputs: vec![],
-            dims: 0,
-            memory: 65536,
-            arena: 0,
-            kernels: vec![],
-            needs: vec![],
-        }
+        CpuPlan { weights, memory: 65536, ..CpuPlan::default() }
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub struct Weight {
 }
 
 /// How `model.wasm` uses its memory. All offsets are bytes from the start of its memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CpuPlan {
     /// Where each of [`Plan::weights`] lies; `None` where no CPU kernel reads it.
     pub weights: Vec<Option<u32>>,

@@ -90,16 +90,7 @@ mod tests {
                 weight(DType::Float16, 100, 256),
                 weight(DType::Float32, 2, 512),
             ],
-            cpu: CpuPlan {
-                weights: vec![Some(1000), Some(2000), None],
-                inputs: vec![],
-                outputs: vec![],
-                dims: 0,
-                memory: 65536,
-                arena: 0,
-                kernels: vec![],
-                needs: vec![],
-            },
+            cpu: CpuPlan { weights: vec![Some(1000), Some(2000), None], memory: 65536, ..CpuPlan::default() },
             gpu: None,
         }
     }

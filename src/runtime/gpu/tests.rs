@@ -38,16 +38,7 @@ fn plan() -> Plan {
             pack: 0,
             offset: 0,
         }],
-        cpu: CpuPlan {
-            weights: vec![None],
-            inputs: vec![0],
-            outputs: vec![0],
-            dims: 0,
-            memory: 65536,
-            arena: 0,
-            kernels: vec![],
-            needs: vec![],
-        },
+        cpu: CpuPlan { weights: vec![None], inputs: vec![0], outputs: vec![0], memory: 65536, ..CpuPlan::default() },
         gpu: Some(GpuPlan {
             shaders: vec![(0, SHADER.len() as u32)],
             numbers: vec![],
