@@ -25,4 +25,4 @@ const bundle = (names) =>
 
 // These share classes, so that an error of one is an error to the other.
 await bundle(["index", "compiler", "cli", "internals"]);
-await bundle(["worker"]);
+await bundle(["worker", "store-worker"]);

@@ -4,10 +4,10 @@ import type { Open } from "./runner.js";
 
 /** A device with this many threads. */
 export function nearside(device: "wasm" | "webgpu", threads: number): Open {
-  return async (spec, inputs) => {
+  return async (spec, inputs, keep) => {
     // Loading the library counts as time to the first answer.
     const { Tensor, load } = await import("nearside");
-    const model = await load(new URL(spec.package, location.href).href, { device, threads, cache: "none" });
+    const model = await load(new URL(spec.package, location.href).href, { device, threads, cache: keep ? "cache" : "none" });
     const feeds: Record<string, NearsideTensor> = {};
     for (const [name, { data, shape, dtype }] of inputs) {
       if (data instanceof Float32Array) feeds[name] = new Tensor("float32", data, shape);

@@ -39,17 +39,16 @@ function find(name: RunnerName): Opened {
   return found;
 }
 
-/** Opens a runner, and with `run` runs it once. */
-async function open(name: RunnerName, model: ModelSpec, run: boolean): Promise<First> {
+/** Opens a runner and runs it once. */
+async function open(name: RunnerName, model: ModelSpec, keep: boolean): Promise<First> {
   const [inputs, expected] = await Promise.all([fetchInputs(model), fetchExpected(model)]);
   const counts = newCounts();
   countInto(counts);
   const start = performance.now();
-  const runner = await OPEN[name](model, inputs);
-  const output = run ? await runner.run() : undefined;
+  const runner = await OPEN[name](model, inputs, keep);
+  const output = await runner.run();
   const ms = performance.now() - start;
   opened.set(name, { runner, counts });
-  if (!output) return { ms, maxAbsDiff: Number.NaN };
   if (output.length !== expected.length) throw new Error(`${name}: ${output.length} values, not ${expected.length}`);
   // Written so that a value that is not a number does not pass as small.
   const maxAbsDiff = output.reduce((most, value, i) => {

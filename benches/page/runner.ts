@@ -25,8 +25,8 @@ export interface Runner {
   dispose(): Promise<void>;
 }
 
-/** Opens a model; what it does counts as time to the first answer. */
-export type Open = (model: ModelSpec, inputs: Inputs) => Promise<Runner>;
+/** Opens a model; what it does counts as time to the first answer. With `keep`, the runtime may keep files of its own. */
+export type Open = (model: ModelSpec, inputs: Inputs, keep: boolean) => Promise<Runner>;
 
 export async function fetchBytes(url: string): Promise<Uint8Array<ArrayBuffer>> {
   const response = await fetch(url);

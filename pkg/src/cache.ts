@@ -1,8 +1,11 @@
-// Chunks kept in the Cache API under their digest, shared by all models of an origin.
+// Files of packages kept between visits under their digests, shared by all models of an origin. What is there is proved
+// chunk by chunk when it is read, so that a file cut short, or damaged, costs the chunks that are wrong.
+import { type PackageFile, chunkLength } from "./manifest.js";
+import { Store, storeMissing } from "./store.js";
 
-/** What became of the cache in one load. */
+/** What became of the cache since the model was loaded. */
 export interface CacheStats {
-  /** `unavailable`: there is no Cache API here. `full`: the quota was exceeded, and the rest was not kept. */
+  /** `unavailable`: files cannot be kept here. `full`: the quota was exceeded, and the rest was not kept. */
   readonly state: "on" | "off" | "unavailable" | "full" | "failed";
   /** Chunks read from it. */
   readonly hits: number;
@@ -14,39 +17,25 @@ export interface CacheStats {
   readonly reason?: string;
 }
 
-const NAME = "nearside-chunks-1";
-
 /** Writes on their way at most; a slow disk must not fill the memory. */
 const WRITES = 8;
 
-const key = (digest: string) => `https://chunk.nearside.invalid/${digest}`;
-
 /** A cache that never fails: what it cannot keep is fetched again. */
 export class ChunkCache {
+  readonly #store: Store | undefined;
   #state: CacheStats["state"];
   #reason: string | undefined;
   #hits = 0;
   #misses = 0;
   #corrupt = 0;
+  readonly #lengths = new Map<string, Promise<number>>();
   readonly #writes = new Set<Promise<void>>();
 
-  private constructor(
-    readonly store: Cache | undefined,
-    state: CacheStats["state"],
-    reason?: string,
-  ) {
-    this.#state = state;
-    this.#reason = reason;
-  }
-
-  static async open(wanted: boolean): Promise<ChunkCache> {
-    if (!wanted) return new ChunkCache(undefined, "off");
-    if (typeof caches === "undefined") return new ChunkCache(undefined, "unavailable", "there is no Cache API here");
-    try {
-      return new ChunkCache(await caches.open(NAME), "on");
-    } catch (thrown) {
-      return new ChunkCache(undefined, "unavailable", String(thrown));
-    }
+  constructor(readonly wanted: boolean) {
+    this.#reason = wanted ? storeMissing() : undefined;
+    this.#state = !wanted ? "off" : this.#reason === undefined ? "on" : "unavailable";
+    if (this.#state === "on") this.#store = new Store();
+    this.#store?.start();
   }
 
   get stats(): CacheStats {
@@ -54,48 +43,51 @@ export class ChunkCache {
     return { state: this.#state, hits: this.#hits, misses: this.#misses, corrupt: this.#corrupt, ...reason };
   }
 
-  /** The chunk of that digest, proved by `check`; a corrupt one is thrown away. */
-  async get(digest: string, length: number, check: (bytes: Uint8Array) => Promise<boolean>): Promise<Uint8Array | undefined> {
-    if (!this.store) return undefined;
+  /** A chunk of a file, proved by `check`. */
+  async get(file: PackageFile, index: number, check: (bytes: Uint8Array) => Promise<boolean>): Promise<Uint8Array | undefined> {
+    if (!this.#store) return undefined;
     try {
-      const found = await this.store.match(key(digest));
-      if (found) {
-        const bytes = new Uint8Array(await found.arrayBuffer());
-        if (bytes.length === length && (await check(bytes))) {
+      const end = index * file.chunk_size + chunkLength(file, index);
+      if ((await this.#length(this.#store, file)) >= end) {
+        const bytes = await this.#store.read(file.sha256, index * file.chunk_size, chunkLength(file, index));
+        if (bytes.length === chunkLength(file, index) && (await check(bytes))) {
           this.#hits++;
           return bytes;
         }
         this.#corrupt++;
-        await this.store.delete(key(digest));
       }
     } catch (thrown) {
-      this.#give("failed", thrown);
+      this.#give(thrown);
     }
     this.#misses++;
     return undefined;
   }
 
-  /** Keeps a proved chunk. The bytes are copied before this returns. */
-  async put(digest: string, bytes: Uint8Array): Promise<void> {
-    if (!this.store || this.#state !== "on") return;
+  /** Keeps a proved chunk. The bytes are copied before this settles. */
+  async put(file: PackageFile, index: number, bytes: Uint8Array): Promise<void> {
     while (this.#writes.size >= WRITES) await Promise.race(this.#writes);
-    const body = new Blob([bytes as Uint8Array<ArrayBuffer>]);
-    const write = this.store
-      .put(key(digest), new Response(body))
-      .catch((thrown: unknown) => this.#give(isQuota(thrown) ? "full" : "failed", thrown))
+    if (!this.#store || this.#state !== "on") return;
+    const write: Promise<void> = this.#store
+      .write(file.sha256, index * file.chunk_size, bytes)
+      .catch((thrown: unknown) => this.#give(thrown))
       .finally(() => this.#writes.delete(write));
     this.#writes.add(write);
   }
 
-  /** Settles when everything is written. */
-  async settled(): Promise<void> {
-    await Promise.all(this.#writes);
+  /** Lets go of what is open, when everything is written. The cache may be used again. */
+  rest(): void {
+    this.#store?.rest();
+    this.#lengths.clear();
   }
 
-  #give(state: "full" | "failed", thrown: unknown): void {
-    this.#state = state;
+  #length(store: Store, file: PackageFile): Promise<number> {
+    let length = this.#lengths.get(file.sha256);
+    if (!length) this.#lengths.set(file.sha256, (length = store.length(file.sha256)));
+    return length;
+  }
+
+  #give(thrown: unknown): void {
+    this.#state = thrown instanceof Error && thrown.name === "QuotaExceededError" ? "full" : "failed";
     this.#reason = String(thrown);
   }
 }
-
-const isQuota = (thrown: unknown) => thrown instanceof Error && thrown.name === "QuotaExceededError";

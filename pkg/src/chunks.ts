@@ -21,7 +21,7 @@ export interface Fetching {
   readonly slots: Slots;
 }
 
-/** Chunks of a stream that are on their way from being read to being given. */
+/** Chunks that are on their way from being read to being given. */
 const AHEAD = 4;
 
 /** At most so many at once, first come first served. */
@@ -57,18 +57,17 @@ export async function fetchChunks(file: PackageFile, f: Fetching, sink: Sink): P
     f.progress(bytes.length);
     await sink(bytes, index * file.chunk_size);
   };
-  const cached = f.source.remote && f.cache.store !== undefined;
   let next = 0;
   const look = async () => {
     for (let i = next++; i < file.chunks.length; i = next++) {
       throwIfAborted(f.signal);
       const want = file.chunks[i] ?? "";
-      const bytes = cached ? await f.cache.get(want, chunkLength(file, i), async (b) => (await f.digest(b)) === want) : undefined;
+      const bytes = await f.cache.get(file, i, async (b) => (await f.digest(b)) === want);
       if (bytes) await give(i, bytes);
       else missing.push(i);
     }
   };
-  await Promise.all(Array.from({ length: cached ? 4 : 1 }, look));
+  await Promise.all(Array.from({ length: AHEAD }, look));
   missing.sort((a, b) => a - b);
   await Promise.all(runs(missing).map((s) => f.slots.use(() => segment(file, s, f, give))));
 }
@@ -158,7 +157,7 @@ async function proved(file: PackageFile, index: number, bytes: Uint8Array, f: Fe
       new NearsideError("integrity", `SHA-256 is ${got}, not ${want}`, { place, help: "the server or a proxy altered it: publish the model again" }),
     );
   }
-  if (f.source.remote) await f.cache.put(want, bytes);
+  await f.cache.put(file, index, bytes);
 }
 
 /** A server that sends more than the file is found out. */

@@ -27,7 +27,7 @@ const isMainThread = () => typeof window !== "undefined" && typeof Worker !== "u
 
 /** Starts a single-threaded model.wasm: in a worker when this is a window, else here. The worker starts meanwhile. */
 export async function startSingle(module: Promise<WebAssembly.Module>, kernels: number): Promise<Executor> {
-  if (!isMainThread()) return new Here(await Host.start(await module, kernels), kernels);
+  if (!isMainThread()) return new Here(await Host.start(await module, kernels));
   const worker = new Remote();
   try {
     await worker.call({ op: "start", id: worker.id(), module: await module, kernels, memory: undefined });
@@ -35,7 +35,7 @@ export async function startSingle(module: Promise<WebAssembly.Module>, kernels: 
     worker.end();
     throw thrown;
   }
-  return new Single(worker, kernels);
+  return new Single(worker);
 }
 
 /** Starts `threads` workers over one shared memory of so many bytes. */
@@ -60,7 +60,7 @@ export async function startThreads(
     for (const w of workers) w.end();
     throw thrown;
   }
-  return new Threads(workers, memory, kernels);
+  return new Threads(workers, memory);
 }
 
 /** A worker and the calls that it has not answered. */
@@ -136,20 +136,15 @@ async function stoppable(work: Promise<Done>, stop: () => void, signal: AbortSig
 
 class Single implements Executor {
   readonly threads = 1;
-  #ready = 0;
-  constructor(
-    readonly worker: Remote,
-    readonly kernels: number,
-  ) {}
+  constructor(readonly worker: Remote) {}
 
   write(writes: readonly Write[], ready: number): void {
-    this.#ready = ready;
     this.worker.send({ op: "write", writes, ready }, owned(writes));
   }
 
   run(job: Job, signal?: AbortSignal): Promise<Done> {
     const { worker } = this;
-    const steps = signal !== undefined || this.#ready < this.kernels;
+    const steps = job.early || signal !== undefined;
     const work = worker.call({ op: "run", id: worker.id(), job, part: 0, parts: 1, steps });
     return stoppable(work, () => worker.send({ op: "stop" }), signal);
   }
@@ -162,11 +157,9 @@ class Single implements Executor {
 class Threads implements Executor {
   readonly threads: number;
   readonly #abort: Int32Array;
-  #ready = 0;
   constructor(
     readonly workers: readonly Remote[],
     readonly memory: WebAssembly.Memory,
-    readonly kernels: number,
   ) {
     this.threads = workers.length;
     this.#abort = new Int32Array(memory.buffer, ABORT, 1);
@@ -174,13 +167,12 @@ class Threads implements Executor {
 
   write(writes: readonly Write[], ready: number): void {
     writeAll(this.memory, writes);
-    this.#ready = ready;
     this.workers[0]?.send({ op: "write", writes: [], ready });
   }
 
   run(job: Job, signal?: AbortSignal): Promise<Done> {
     const [first] = this.workers;
-    if (first && this.#ready < this.kernels) {
+    if (first && job.early) {
       // One thread follows the weights as they come: the others would only wait at each kernel.
       const work = first.call({ op: "run", id: first.id(), job, part: 0, parts: 1, steps: true });
       return stoppable(work, () => first.send({ op: "stop" }), signal);
@@ -192,7 +184,7 @@ class Threads implements Executor {
   async #all(job: Job): Promise<Done> {
     writeAll(this.memory, job.writes);
     const parts = this.workers.length;
-    const none: Job = { writes: [], reads: [] };
+    const none: Job = { ...job, writes: [], reads: [] };
     try {
       const all = this.workers.map((w, part) => w.call({ op: "run", id: w.id(), job: none, part, parts, steps: false }));
       const done = await Promise.all(all);
@@ -213,29 +205,24 @@ class Threads implements Executor {
 class Here implements Executor {
   readonly threads = 1;
   #host: Host | undefined;
-  #ready = 0;
-  constructor(
-    host: Host,
-    readonly kernels: number,
-  ) {
+  constructor(host: Host) {
     this.#host = host;
   }
 
   write(writes: readonly Write[], ready: number): void {
-    this.#ready = ready;
     this.#used().write(writes, ready);
   }
 
   run(job: Job, signal?: AbortSignal): Promise<Done> {
     const host = this.#used();
-    const work = this.#run(host, job, signal !== undefined || this.#ready < this.kernels);
+    const work = this.#run(host, job, job.early || signal !== undefined);
     return stoppable(work, () => host.stop(), signal);
   }
 
   async #run(host: Host, job: Job, steps: boolean): Promise<Done> {
     const begin = performance.now();
     writeAll(host.memory, job.writes);
-    const finished = steps ? await host.runInSteps() : host.run(0, 1);
+    const finished = steps ? await host.runInSteps() : host.run(0, 1, job.first);
     return { reads: finished ? host.read(job.reads) : [], ms: performance.now() - begin, stopped: !finished };
   }
 

@@ -19,9 +19,13 @@ export interface Range {
 export interface Job {
   readonly writes: readonly Write[];
   readonly reads: readonly Range[];
+  /** Whether weights are yet to come. */
+  readonly early: boolean;
+  /** Whether none has finished before. */
+  readonly first: boolean;
 }
 
-type Run = (part: number, parts: number) => number;
+type Run = (part: number, parts: number, pieces: number) => number;
 type Step = (kernel: number, part: number, parts: number) => void;
 
 /** Where the abort word (u32) lies in the memory of model.wasm: a run stops at the next kernel where it is not 0. */
@@ -31,7 +35,7 @@ export const ABORT = 0;
 const SLICE = 12;
 
 /**
- * Calls for each kernel of a run in steps. Engines compile a function well only when it has used up some time, and go over
+ * Calls for each kernel of a first run, and of a run in steps. Engines compile a function well only when it has used up some time, and go over
  * to the better code at the next call: a kernel that is one call would run as slowly compiled to its end.
  */
 const PIECES = 32;
@@ -88,8 +92,8 @@ export class Host {
   }
 
   /** Runs this thread's part of every kernel. False where the abort word ended the run. */
-  run(part: number, parts: number): boolean {
-    return trapped(() => this.#run(part, parts)) === 0;
+  run(part: number, parts: number, first: boolean): boolean {
+    return trapped(() => this.#run(part, parts, first ? PIECES : 1)) === 0;
   }
 
   /**

@@ -1,14 +1,15 @@
 // load(): from an address to a model that can be trusted.
+import { ChunkCache } from "./cache.js";
 import { fetchFile } from "./chunks.js";
 import type { DeviceKind } from "./device.js";
-import { digestWith } from "./digest.js";
+import { type Digest, digestWith } from "./digest.js";
 import { NearsideError, abortable, throwIfAborted, toError } from "./errors.js";
 import { findAdapter } from "./features.js";
 import { fileOf } from "./manifest.js";
 import { Model, type Refused } from "./model.js";
-import { PATIENCE } from "./network.js";
-import { type GpuNeeds, type Package, type Signature, guard, runtime } from "./runtime.js";
-import { type PackageFiles, open, parseManifest } from "./source.js";
+import { PATIENCE, type Patience } from "./network.js";
+import { type GpuNeeds, type Package, type Runtime, type Signature, guard, runtime } from "./runtime.js";
+import { type PackageFiles, type Source, open, parseManifest } from "./source.js";
 import { type Origin, type Progress, prepare, startDevice } from "./start.js";
 import type { Tensor } from "./tensor.js";
 import type { Threads } from "./wasm-device.js";
@@ -20,7 +21,7 @@ export interface LoadOptions {
   readonly threads?: Threads;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: (progress: Progress) => void;
-  /** Whether weights are kept in the Cache API. */
+  /** Whether files are kept between visits, and that a device was proved. */
   readonly cache?: "cache" | "none";
   /** Milliseconds without data after which a download is tried again. */
   readonly stallTimeout?: number;
@@ -35,29 +36,48 @@ export async function load<
   Results extends { readonly [K in keyof Results]: Tensor } = Record<string, Tensor>,
 >(from: string | URL | PackageFiles, options: LoadOptions = {}): Promise<Model<Feeds, Results>> {
   checkOptions(options);
-  const { signal } = options;
-  throwIfAborted(signal);
-  const begin = performance.now();
-  const progress = options.onProgress ?? (() => undefined);
-  progress({ stage: "manifest", loaded: 0, total: 1 });
-  // The runtime starts while the manifest is fetched.
+  throwIfAborted(options.signal);
+  const patience = { ...PATIENCE, ...(options.stallTimeout === undefined ? {} : { stallMs: options.stallTimeout }) };
+  // The runtime and the cache start while the manifest is fetched.
   const starting = runtime();
   starting.catch(() => undefined);
   const digest = digestWith(async (bytes) => (await starting).sha256(bytes));
-  const patience = { ...PATIENCE, ...(options.stallTimeout === undefined ? {} : { stallMs: options.stallTimeout }) };
   const source = open(from, digest, patience);
+  const cache = new ChunkCache(options.cache !== "none" && source.remote);
+  try {
+    return await loadFrom(source, cache, starting, digest, patience, options);
+  } finally {
+    cache.rest();
+  }
+}
+
+async function loadFrom<
+  Feeds extends { readonly [K in keyof Feeds]: Tensor },
+  Results extends { readonly [K in keyof Results]: Tensor },
+>(
+  source: Source,
+  cache: ChunkCache,
+  starting: Promise<Runtime>,
+  digest: Digest,
+  patience: Patience,
+  options: LoadOptions,
+): Promise<Model<Feeds, Results>> {
+  const { signal } = options;
+  const begin = performance.now();
+  const progress = options.onProgress ?? (() => undefined);
+  progress({ stage: "manifest", loaded: 0, total: 1 });
   const json = await abortable(source.manifest(signal), signal);
   const rt = await abortable(starting, signal);
+  const identity = await digest(new TextEncoder().encode(json));
   const manifest = parseManifest(json, source.name, (m) => rt.checkManifest(m));
-  const cache = options.cache !== "none";
-  const fetching = await prepare({ source, digest, patience, cache }, signal, () => undefined);
+  const fetching = prepare({ source, digest, patience, cache }, signal, () => undefined);
   const file = fileOf(manifest, "plan");
   if (!file) throw new NearsideError("invalid-package", "the manifest lists no plan", { place: source.name });
   const bytes = await fetchFile(file, fetching);
   const plan = guard(() => new rt.Package(bytes), source.name);
   try {
     const signature = guard(() => plan.signature() as Signature);
-    const origin: Origin = { runtime: rt, source, manifest, plan, signature, digest, patience, threads: options.threads ?? "auto", cache };
+    const origin: Origin = { runtime: rt, source, manifest, plan, signature, digest, patience, threads: options.threads ?? "auto", identity, cache };
     progress({ stage: "manifest", loaded: 1, total: 1 });
     const manifestMs = performance.now() - begin;
     const refused: Refused[] = [];

@@ -2,7 +2,7 @@
 import type { CacheStats } from "./cache.js";
 import type { DeviceInfo, DeviceKind, Memory, OutputLocation, RunCounters } from "./device.js";
 import { type ErrorCode, NearsideError, abortable, aborted, throwIfAborted, toError } from "./errors.js";
-import { type LoadTimes, type Origin, type Started, startDevice } from "./start.js";
+import { type LoadTimes, type Origin, type Proof, type Started, startDevice } from "./start.js";
 import { Queue } from "./queue.js";
 import { type Signature, guard } from "./runtime.js";
 import { Tensor } from "./tensor.js";
@@ -29,6 +29,7 @@ export interface Stats {
   /** Bytes of the package that were read. */
   readonly bytes: number;
   readonly load: Readonly<LoadTimes>;
+  readonly proof: Proof;
   /** Runs that finished. */
   readonly runs: number;
   /** The last run, from the call to the outputs, and the device's own part of it. */
@@ -40,7 +41,12 @@ export interface Stats {
   readonly refused: readonly Refused[];
 }
 
-const statsOf = ({ device, cache, bytes, times }: Started) => ({ device: device.info, memory: device.memory, cache, bytes, load: times });
+const statsOf = ({ device, bytes, times, proof }: Started): Fixed => {
+  return { device: device.info, memory: device.memory, bytes, load: times, proof };
+};
+
+/** Figures that change with the device only. */
+type Fixed = Pick<Stats, "device" | "memory" | "bytes" | "load" | "proof">;
 
 /** A lost device is replaced this often for one call. */
 const RECOVERIES = 2;
@@ -60,7 +66,7 @@ export class Model<
   #runs = 0;
   #recoveries = 0;
   #last: Stats["lastRun"];
-  #stats: Pick<Stats, "device" | "memory" | "cache" | "bytes" | "load">;
+  #stats: Fixed;
 
   /** Use `load`. */
   constructor(origin: Origin, started: Started, refused: readonly Refused[]) {
@@ -101,6 +107,7 @@ export class Model<
   stats(): Stats {
     return {
       ...this.#stats,
+      cache: this.#origin.cache.stats,
       runs: this.#runs,
       lastRun: this.#last,
       gpu: this.#started?.device.counters?.(),
@@ -148,7 +155,8 @@ export class Model<
 
   async #restart(signal: AbortSignal | undefined): Promise<Started> {
     const ends = signal ? AbortSignal.any([signal, this.#ended.signal]) : this.#ended.signal;
-    const started = await startDevice(this.#stats.device.kind, this.#origin, ends, () => undefined);
+    const { cache } = this.#origin;
+    const started = await startDevice(this.#stats.device.kind, this.#origin, ends, () => undefined).finally(() => cache.rest());
     this.#recoveries++;
     this.#stats = statsOf(started);
     return started;

@@ -23,7 +23,7 @@ export interface Source {
   read(file: PackageFile, start: number, end: number, signal: AbortSignal | undefined, fresh: boolean): Promise<ByteReader>;
   /** A module that the host compiled. */
   module?(file: PackageFile): WebAssembly.Module | undefined;
-  /** Whether chunks from here are worth keeping in the Cache API. */
+  /** Whether files from here are worth keeping between visits. */
   readonly remote: boolean;
 }
 

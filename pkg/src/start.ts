@@ -1,5 +1,5 @@
 // From a parsed plan to a device that holds the weights and has been proved. Also how a lost device is replaced.
-import { type CacheStats, ChunkCache } from "./cache.js";
+import type { ChunkCache } from "./cache.js";
 import { type Fetching, Slots, fetchChunks, fetchFile } from "./chunks.js";
 import type { Device, DeviceKind } from "./device.js";
 import type { Digest } from "./digest.js";
@@ -7,6 +7,7 @@ import { NearsideError, abortable, aborted, throwIfAborted, toError } from "./er
 import { GpuDevice } from "./gpu-device.js";
 import { type Manifest, type PackageFile, fileOf } from "./manifest.js";
 import type { Patience } from "./network.js";
+import { proofsOf } from "./proof.js";
 import { type Package, type PlainTensor, type Runtime, type Signature, guard } from "./runtime.js";
 import type { Source } from "./source.js";
 import { Tensor, viewOf } from "./tensor.js";
@@ -32,7 +33,9 @@ export interface Origin {
   readonly digest: Digest;
   readonly patience: Patience;
   readonly threads: Threads;
-  readonly cache: boolean;
+  /** The SHA-256 of the manifest. */
+  readonly identity: string;
+  readonly cache: ChunkCache;
 }
 
 /** Times of a load, milliseconds. */
@@ -44,13 +47,16 @@ export interface LoadTimes {
   total: number;
 }
 
+/** Why a device is trusted: it gave the golden outputs now, did so on an earlier visit, or the package has none. */
+export type Proof = "golden" | "remembered" | "none";
+
 /** A device that has been started, filled and proved. */
 export interface Started {
   readonly device: Device;
-  readonly cache: CacheStats;
   readonly times: LoadTimes;
   /** Bytes of the package that were read, from the cache or the source. */
   readonly bytes: number;
+  readonly proof: Proof;
   /** Runs the golden inputs again; fails where the outputs are not right. */
   prove(signal: AbortSignal): Promise<void>;
 }
@@ -58,14 +64,14 @@ export interface Started {
 /** Files on their way at once, of those that are asked for in order. */
 const STREAMS = 2;
 
-/** The cache and the slots of one load. */
-export async function prepare(
+/** How the files of one start are fetched. */
+export function prepare(
   o: Pick<Origin, "source" | "digest" | "patience" | "cache">,
   signal: AbortSignal | undefined,
   progress: (bytes: number) => void,
-): Promise<Fetching> {
-  const cache = await ChunkCache.open(o.cache);
-  return { source: o.source, digest: o.digest, patience: o.patience, signal, cache, progress, slots: new Slots(STREAMS) };
+): Fetching {
+  const { source, digest, patience, cache } = o;
+  return { source, digest, patience, signal, cache, progress, slots: new Slots(STREAMS) };
 }
 
 /** Starts a device, streams the weights into it, and proves it with the golden outputs. Fails without a trace. */
@@ -87,10 +93,11 @@ export async function startDevice(
     throwIfAborted(outer);
     let loaded = 0;
     let total = 0;
-    const fetching = await prepare(o, signal, (bytes) => {
+    const fetching = prepare(o, signal, (bytes) => {
       loaded += bytes;
       if (total > 0) progress({ stage: "download", loaded, total });
     });
+    const proofs = o.cache.wanted ? proofsOf(o.identity) : undefined;
     const packs = o.plan.packs() as readonly { readonly sha256: string; readonly size: number }[];
     const files = packs.map((p) => packFile(o, p.sha256, p.size));
     const code = (file: PackageFile) => codeOf(file, fetching);
@@ -98,14 +105,16 @@ export async function startDevice(
     const starting: Promise<Device> =
       kind === "wasm"
         ? WasmDevice.start(o.runtime, o.plan, o.signature, o.manifest, o.threads, code)
-        : GpuDevice.start(o.runtime, o.plan, o.signature, o.manifest, (f) => fetchFile(f, fetching), o.cache);
+        : GpuDevice.start(o.runtime, o.plan, o.signature, o.manifest, (f) => fetchFile(f, fetching), o.cache.wanted);
     device = await abortable(starting, outer).catch((thrown: unknown) => {
       // What starts although nobody waits for it any more is ended.
       starting.then((late) => late.dispose()).catch(() => undefined);
       throw thrown;
     });
     const used = device;
-    const goldenFile = fileOf(o.manifest, "golden");
+    const known = await proofs;
+    const remembered = known?.has(used.info) === true;
+    const goldenFile = remembered ? undefined : fileOf(o.manifest, "golden");
     loaded = 0;
     total = files.reduce((n, f) => n + f.size, goldenFile?.size ?? 0);
     progress({ stage: "download", loaded, total });
@@ -136,9 +145,11 @@ export async function startDevice(
     await (following ?? proven(signal));
     progress({ stage: "verify", loaded: 1, total: 1 });
     throwIfAborted(outer);
+    if (goldenFile) void known?.add(used.info);
     times.verify = performance.now() - beginVerify;
     times.total = performance.now() - begin;
-    return { device, cache: fetching.cache.stats, times, bytes: loaded, prove: proven };
+    const proof = remembered ? "remembered" : goldenFile ? "golden" : "none";
+    return { device, times, bytes: loaded, proof, prove: proven };
   } catch (thrown) {
     const error = outer?.aborted ? aborted(outer.reason) : toError(thrown, o.source.name);
     stop.abort(error);

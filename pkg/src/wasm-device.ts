@@ -82,6 +82,7 @@ export class WasmDevice implements Device {
   readonly memory: Memory;
   readonly streaming = true;
   readonly #arrived: Arrived;
+  #ran = false;
 
   private constructor(
     readonly runtime: Runtime,
@@ -143,7 +144,9 @@ export class WasmDevice implements Device {
       const count = (bound.outputs[i] ?? []).reduce((n, d) => n * d, 1);
       return { at: map.outputs[i] ?? 0, length: count * elementSize(port.type) };
     });
-    const done = await this.executor.run({ writes, reads }, signal);
+    const early = this.#arrived.kernels < map.needs.length;
+    const done = await this.executor.run({ writes, reads, early, first: !this.#ran }, signal);
+    this.#ran = true;
     const outputs = signature.outputs.map((port, i) => {
       return new Tensor(port.type, viewOf(port.type, done.reads[i] ?? new ArrayBuffer(0)), bound.outputs[i] ?? []);
     });

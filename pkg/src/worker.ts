@@ -17,7 +17,7 @@ async function run(host: Host, { id, job, part, parts, steps }: Extract<Request,
     if (failed !== undefined) throw failed;
     const begin = performance.now();
     writeAll(host.memory, job.writes);
-    const finished = steps ? await host.runInSteps() : host.run(part, parts);
+    const finished = steps ? await host.runInSteps() : host.run(part, parts, job.first);
     const reads = finished ? host.read(job.reads) : [];
     scope.postMessage({ id, reads, ms: performance.now() - begin, stopped: !finished }, reads);
   } catch (thrown) {

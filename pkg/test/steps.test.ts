@@ -33,7 +33,9 @@ const CODE = `(module
   (func (export "step") (param $kernel i32) (param $part i32) (param $parts i32)
     (if (i32.eqz (local.get $part)) (then
       (i32.store (i32.const 64) (i32.add (i32.load (i32.const 64)) (i32.add (local.get $kernel) (i32.const 1)))))))
-  (func (export "run") (param i32 i32) (result i32) (i32.const 0)))`;
+  (func (export "run") (param $part i32) (param $parts i32) (param $pieces i32) (result i32)
+    (i32.store (i32.const 64) (local.get $pieces))
+    (i32.const 0)))`;
 
 async function host() {
   const text = binaryen.parseText(CODE);
@@ -56,6 +58,14 @@ test("a run in steps follows the weights as they are written", async () => {
   started.write([], 3);
   assert.equal(await run, true);
   assert.equal(sum(), 6);
+});
+
+test("a first run calls each kernel more than once, later ones do not", async () => {
+  const { started, sum } = await host();
+  assert.equal(started.run(0, 1, true), true);
+  assert.ok(sum() > 1);
+  assert.equal(started.run(0, 1, false), true);
+  assert.equal(sum(), 1);
 });
 
 test("a run that waits for weights can be stopped, and the next one runs", async () => {

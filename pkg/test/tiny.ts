@@ -48,7 +48,7 @@ function plan(weights: Uint8Array, memory: number): Uint8Array {
   w.uint(1).uint(X).uint(1).uint(Y).uint(DIMS).uint(memory).uint(8 * N).uint(1).text("mul");
   w.uint(1).uint(1); // which needs one weight
   w.uint(0); // no GPU
-  return Buffer.concat([Buffer.from("nearside"), Buffer.from([4, 0, 0, 0]), Buffer.from(w.out)]);
+  return Buffer.concat([Buffer.from("nearside"), Buffer.from([5, 0, 0, 0]), Buffer.from(w.out)]);
 }
 
 const DIMS = 64;
@@ -68,7 +68,7 @@ const CODE = `(module
         (f32.mul (f32.load offset=${X} (local.get $i)) (f32.load offset=${W} (local.get $i))))
       (local.set $i (i32.add (local.get $i) (i32.const 4)))
       (br_if $next (i32.lt_u (local.get $i) (local.get $end)))))
-  (func (export "run") (param $part i32) (param $parts i32) (result i32)
+  (func (export "run") (param $part i32) (param $parts i32) (param $pieces i32) (result i32)
     (call $step (i32.const 0) (local.get $part) (local.get $parts))
     (i32.const 0)))`;
 

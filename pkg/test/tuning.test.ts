@@ -1,21 +1,11 @@
 // Choices of shaders between visits.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { fakeCaches, spoil } from "./caches.js";
 
 // A module of the package that it does not export, by its place beside the compiled tests.
 const module = new URL("../internals.js", import.meta.url).href;
 const { remember, remembered, tuningKey } = (await import(module)) as typeof import("../dist/internals.js");
-
-/** The part of the Cache API that is used, in memory. */
-function fakeCaches(): { readonly stored: Map<string, string> } {
-  const stored = new Map<string, string>();
-  const cache = {
-    match: async (key: string) => (stored.has(key) ? new Response(stored.get(key)) : undefined),
-    put: async (key: string, response: Response) => void stored.set(key, await response.text()),
-  };
-  Object.defineProperty(globalThis, "caches", { value: { open: async () => cache }, configurable: true });
-  return { stored };
-}
 
 test("a choice is remembered for its code and adapter", async () => {
   fakeCaches();
@@ -28,8 +18,9 @@ test("a choice is remembered for its code and adapter", async () => {
 
 test("what is no choice is not heeded", async () => {
   const { stored } = fakeCaches();
+  await remember("key", Uint32Array.of(1));
   for (const text of ["", "{}", "[0,-1]", "[0.5]", '["0"]', "[65536]", `[${"0,".repeat(1 << 16)}0]`]) {
-    stored.set("key", text);
+    spoil(stored, text);
     assert.deepEqual(await remembered("key"), new Uint32Array(), text.slice(0, 20));
   }
 });

@@ -4,7 +4,7 @@ use super::Plan;
 use crate::error::{Error, Kind, Result};
 
 /// The version of the format that this build writes and reads.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 const MAGIC: &[u8; 8] = b"nearside";
 

@@ -121,8 +121,8 @@ impl CpuModule {
     /// Runs all kernels.
     pub fn run(&mut self) -> Result<()> {
         self.each(|p, part, parts| {
-            let run = p.instance.get_typed_func::<(i32, i32), i32>(&mut p.store, "run")?;
-            Ok(run.call(&mut p.store, (part, parts))? != 0)
+            let run = p.instance.get_typed_func::<(i32, i32, i32), i32>(&mut p.store, "run")?;
+            Ok(run.call(&mut p.store, (part, parts, 1))? != 0)
         })
     }
 

@@ -154,7 +154,7 @@ fn run(wasm: &[u8], data: &[(u32, &[u8])], outputs: &[(u32, usize)]) -> Result<V
         at(*offset, bytes.len())?.copy_from(bytes);
     }
     let run: Function = Reflect::get(&exports, &"run".into())?.dyn_into()?;
-    run.call2(&JsValue::NULL, &0.into(), &1.into())?;
+    run.call3(&JsValue::NULL, &0.into(), &1.into(), &1.into())?;
     outputs.iter().map(|(offset, len)| Ok(at(*offset, *len)?.to_vec())).collect()
 }
 

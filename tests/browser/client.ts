@@ -23,7 +23,11 @@ export function clientTests(client: Client): Map<string, () => Promise<string>> 
     ["dispose ends a call under way", disposeDuring],
     ["an aborted run stops, and the next one is right", abortDuring],
     ["a full cache is done without", fullCache],
+    ["a full cache makes room by what was written the longest ago", makesRoom],
     ["a corrupt chunk in the cache is fetched again, and no other", corruptChunk],
+    ["a download that was cut short goes on where it ended", cutShort],
+    ["two loads at once fill one cache", twoPages],
+    ["on wasm a device is proved once, on WebGPU at every start", provedOnce],
     ["an aborted run on the GPU ends, and the next one is right", abortOnGpu],
     ["a flipped bit leaves nothing of it in the cache", flippedBit],
     ["an adapter with limits too small is refused before the weights are fetched", smallLimits],
@@ -139,22 +143,25 @@ export function clientTests(client: Client): Map<string, () => Promise<string>> 
   async function flippedBit(page: Page): Promise<string> {
     return page.evaluate(async (url) => {
       const [{ load, NearsideError }] = await modules();
-      await caches.delete("nearside-chunks-1");
+      await kept.forget();
       const code = await load(url, { device: "wasm" }).then(
         () => "a model",
         (e: unknown) => (e instanceof NearsideError ? e.code : String(e)),
       );
       if (code !== "integrity") throw new Error(code);
-      await new Promise((resolve) => setTimeout(resolve, 500));
-      const cache = await caches.open("nearside-chunks-1");
-      const keys = await cache.keys();
-      for (const key of keys) {
-        const found = await cache.match(key);
-        const digest = await crypto.subtle.digest("SHA-256", (await found?.arrayBuffer()) ?? new ArrayBuffer(0));
-        const hex = Array.from(new Uint8Array(digest), (b) => b.toString(16).padStart(2, "0")).join("");
-        if (!key.url.endsWith(hex)) throw new Error(`${key.url} holds ${hex}`);
+      const files = await kept.files();
+      const manifest = (await (await fetch(`${url}manifest.json`)).json()) as { files: { sha256: string; chunk_size: number; chunks: string[] }[] };
+      let chunks = 0;
+      for (const [name, bytes] of files) {
+        const file = manifest.files.find((f) => f.sha256 === name);
+        if (!file) throw new Error(`${name} is no file of the package`);
+        for (let at = 0; at < bytes.length; at += file.chunk_size, chunks++) {
+          const digest = await crypto.subtle.digest("SHA-256", bytes.slice(at, at + file.chunk_size));
+          const hex = Array.from(new Uint8Array(digest), (b) => b.toString(16).padStart(2, "0")).join("");
+          if (hex !== file.chunks[at / file.chunk_size]) throw new Error(`${name} holds ${hex} at ${at}`);
+        }
       }
-      return `${keys.length} chunks, all as their digests say`;
+      return `${chunks} chunks in ${files.length} files, all as their digests say`;
     }, `${client.origin}/fault/flip/`);
   }
 
@@ -194,44 +201,127 @@ export function clientTests(client: Client): Map<string, () => Promise<string>> 
     }, client.model);
   }
 
-  async function fullCache(page: Page): Promise<string> {
+  /** Runs `test` while the origin may keep so many bytes only; files of the sizes `before` are there. */
+  async function withQuota(page: Page, quotaSize: number, before: readonly number[], test: (url: string) => Promise<string>): Promise<string> {
     const session = await page.context().newCDPSession(page);
     const origin = new URL(page.url()).origin;
-    await session.send("Storage.overrideQuotaForOrigin", { origin, quotaSize: 3e6 });
+    await page.evaluate(async (sizes) => {
+      await kept.forget();
+      for (const [i, size] of sizes.entries()) await kept.write(`old ${i}`, new Uint8Array(size));
+    }, before);
+    await session.send("Storage.overrideQuotaForOrigin", { origin, quotaSize });
     try {
-      return await page.evaluate(async (url) => {
-        const [{ load }] = await modules();
-        await caches.delete("nearside-chunks-1");
-        const model = await load(url, { device: "wasm" });
-        await new Promise((resolve) => setTimeout(resolve, 1000));
-        const { state, reason } = model.stats().cache;
-        model.dispose();
-        if (state !== "full") throw new Error(`the cache is ${state}`);
-        return reason ?? "";
-      }, client.model);
+      return await page.evaluate(test, client.model);
     } finally {
       await session.send("Storage.overrideQuotaForOrigin", { origin });
     }
   }
 
+  async function fullCache(page: Page): Promise<string> {
+    return withQuota(page, 6e6, [], async (url) => {
+      const [{ load }] = await modules();
+      const model = await load(url, { device: "wasm" });
+      await kept.files();
+      const { state, reason } = model.stats().cache;
+      model.dispose();
+      if (state !== "full") throw new Error(`the cache is ${state}: ${reason}`);
+      return reason ?? "";
+    });
+  }
+
+  async function makesRoom(page: Page): Promise<string> {
+    return withQuota(page, 50e6, [24e6, 8e6], async (url) => {
+      const [{ load }] = await modules();
+      const model = await load(url, { device: "wasm" });
+      const names = (await kept.files()).map(([name]) => name);
+      const { state } = model.stats().cache;
+      model.dispose();
+      if (state !== "on") throw new Error(`the cache is ${state}`);
+      if (names.includes("old 0")) throw new Error("the file that was written first is still there");
+      const again = await load(url, { device: "wasm" });
+      const { hits, misses } = again.stats().cache;
+      again.dispose();
+      if (misses > 0) throw new Error(`${misses} chunks were fetched again`);
+      return `${hits} chunks where older files were`;
+    });
+  }
+
   async function corruptChunk(page: Page): Promise<string> {
     return page.evaluate(async (url) => {
       const [{ load }] = await modules();
-      await caches.delete("nearside-chunks-1");
+      await kept.forget();
       (await load(url, { device: "wasm" })).dispose();
-      await new Promise((resolve) => setTimeout(resolve, 2000));
-      const cache = await caches.open("nearside-chunks-1");
-      const key = (await cache.keys())[5];
-      const found = key && (await cache.match(key));
-      if (!key || !found) throw new Error("nothing was kept");
-      const bytes = new Uint8Array(await found.arrayBuffer());
-      bytes[9] = (bytes[9] ?? 0) ^ 1;
-      await cache.put(key, new Response(bytes));
+      const [name, bytes] = await kept.largest();
+      bytes[(3 << 20) + 9] = (bytes[(3 << 20) + 9] ?? 0) ^ 1;
+      await kept.write(name, bytes);
       const model = await load(url, { device: "wasm" });
       const { corrupt, misses, hits } = model.stats().cache;
       model.dispose();
       if (corrupt !== 1 || misses !== 1) throw new Error(`${corrupt} corrupt, ${misses} fetched`);
-      return `1 of ${hits + misses} fetched again`;
+      const after = await load(url, { device: "wasm" });
+      if (after.stats().cache.misses !== 0) throw new Error("it was not mended");
+      after.dispose();
+      return `1 of ${hits + misses} fetched again, and kept`;
+    }, client.model);
+  }
+
+  async function cutShort(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load }] = await modules();
+      await kept.forget();
+      (await load(url, { device: "wasm" })).dispose();
+      const [name, bytes] = await kept.largest();
+      const whole = Math.floor(bytes.length / 2 / (1 << 20));
+      await kept.write(name, bytes.slice(0, (whole << 20) + 1000));
+      const model = await load(url, { device: "wasm" });
+      const { corrupt, misses } = model.stats().cache;
+      model.dispose();
+      const missing = Math.ceil(bytes.length / (1 << 20)) - whole;
+      if (corrupt !== 0 || misses !== missing) throw new Error(`${corrupt} corrupt, ${misses} of ${missing} fetched`);
+      return `${misses} chunks fetched after ${whole} that were there`;
+    }, client.model);
+  }
+
+  async function twoPages(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load }] = await modules();
+      await kept.forget();
+      const both = await Promise.all([load(url, { device: "wasm" }), load(url, { device: "wasm" })]);
+      await kept.files();
+      const states = both.map((m) => m.stats().cache.state);
+      for (const m of both) m.dispose();
+      if (states.some((s) => s !== "on")) throw new Error(states.join(", "));
+      const model = await load(url, { device: "wasm" });
+      const { misses, corrupt } = model.stats().cache;
+      model.dispose();
+      if (misses + corrupt > 0) throw new Error(`${misses} fetched, ${corrupt} corrupt`);
+      return "both kept what they fetched";
+    }, client.model);
+  }
+
+  async function provedOnce(page: Page): Promise<string> {
+    return page.evaluate(async (url) => {
+      const [{ load }] = await modules();
+      await caches.delete("nearside-notes-1");
+      const got: string[] = [];
+      const proof = async (options: Parameters<typeof load>[1]) => {
+        const model = await load(url, options);
+        const { proof } = model.stats();
+        model.dispose();
+        // It is noted behind the caller's back.
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        got.push(proof);
+      };
+      await proof({ device: "wasm", threads: 1 });
+      await proof({ device: "wasm", threads: 1 });
+      await proof({ device: "wasm", threads: 2 });
+      await proof({ device: "wasm", threads: 1, cache: "none" });
+      await proof({ device: "webgpu" });
+      await proof({ device: "webgpu" });
+      await proof({ device: "wasm", threads: 2 });
+      const want = "golden remembered golden golden golden golden remembered";
+      if (got.join(" ") !== want) throw new Error(got.join(" "));
+      return want;
     }, client.model);
   }
 
@@ -254,6 +344,42 @@ export function clientTests(client: Client): Map<string, () => Promise<string>> 
         // Names that TypeScript would resolve at build time.
         const [index, gpu] = ["/pkg/index.js", "/pkg/internals.js"];
         window.modules = () => Promise.all([import(index), import(gpu)]) as Promise<[Nearside, Internals]>;
+        // Files stay open while writes are on their way: what fails for that is tried again.
+        const patiently = async <T>(work: () => Promise<T>): Promise<T> => {
+          for (let attempt = 0; ; attempt++) {
+            try {
+              return await work();
+            } catch (error) {
+              if (attempt === 50) throw error;
+              await new Promise((resolve) => setTimeout(resolve, 100));
+            }
+          }
+        };
+        const name = "nearside-files-1";
+        const folder = async () => (await navigator.storage.getDirectory()).getDirectoryHandle(name, { create: true });
+        const files = async (): Promise<[string, Uint8Array<ArrayBuffer>][]> => {
+          const all: [string, Uint8Array<ArrayBuffer>][] = [];
+          for await (const [name, handle] of (await folder()).entries()) {
+            if (!(handle instanceof FileSystemFileHandle)) continue;
+            // What can be opened for writing nobody else has open.
+            await patiently(async () => (await handle.createWritable()).abort());
+            all.push([name, new Uint8Array(await (await handle.getFile()).arrayBuffer())]);
+          }
+          return all;
+        };
+        window.kept = {
+          files,
+          forget: () => patiently(async () => (await navigator.storage.getDirectory()).removeEntry(name, { recursive: true }).catch((e: unknown) => {
+            if (!(e instanceof DOMException && e.name === "NotFoundError")) throw e;
+          })),
+          largest: async () => (await files()).reduce((a, b) => (b[1].length > a[1].length ? b : a)),
+          write: async (name, bytes) => {
+            const handle = await (await folder()).getFileHandle(name, { create: true });
+            const stream = await patiently(() => handle.createWritable());
+            await stream.write(bytes);
+            await stream.close();
+          },
+        };
       });
       await page.goto(`${client.origin}/page/suite.html`);
       return await test(page);
@@ -266,9 +392,20 @@ export function clientTests(client: Client): Map<string, () => Promise<string>> 
   return new Map([...tests].map(([name, test]) => [name, run(test)]));
 }
 
+/** What the client kept in this browser, for tests to look at and to change. */
+interface Kept {
+  /** All files, when nothing writes into them any more. */
+  files(): Promise<[name: string, bytes: Uint8Array<ArrayBuffer>][]>;
+  largest(): Promise<[name: string, bytes: Uint8Array<ArrayBuffer>]>;
+  write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+  forget(): Promise<void>;
+}
+
 declare global {
   interface Window {
     modules(): Promise<[Nearside, Internals]>;
+    kept: Kept;
   }
   function modules(): Promise<[Nearside, Internals]>;
+  const kept: Kept;
 }

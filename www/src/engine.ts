@@ -1,5 +1,5 @@
 // A model behind a demo: loaded when it is first needed, on the device that the user chose, with what happens shown.
-import { type LoadOptions, type Model, NearsideError, type PackageFiles, type Progress, type Stage, load } from "nearside";
+import { type LoadOptions, type Model, NearsideError, type PackageFiles, type Progress, type Proof, type Stage, load } from "nearside";
 import { bytes, duration, h, median } from "./dom.js";
 
 const STAGES: readonly (readonly [Stage, string])[] = [
@@ -10,6 +10,12 @@ const STAGES: readonly (readonly [Stage, string])[] = [
 ];
 
 /** Runs of one timing, and how long it may take at most. */
+const PROOFS: Record<Proof, string> = {
+  golden: "it gave the golden outputs",
+  remembered: "it gave the golden outputs on an earlier visit",
+  none: "the package has no golden outputs",
+};
+
 const RUNS = 30;
 const TIMING_MS = 4000;
 
@@ -134,6 +140,7 @@ export class Engine {
       ["Loaded in", duration(stats.load.total)],
       ["Memory", `${bytes(stats.memory.total)} (weights ${bytes(stats.memory.weights)})`],
       ["Weights", hits + misses > 0 ? cached : undefined],
+      ["Checked", PROOFS[stats.proof]],
       ...stats.refused.map((r) => [`Not on ${r.device === "webgpu" ? "WebGPU" : "WebAssembly"}`, r.reason] as const),
     ];
     this.#figures.replaceChildren(

@@ -56,7 +56,7 @@ fn brotli(path: PathBuf) -> Result<u64> {
 /// The files of `pkg/dist` that a page loads: the modules that index.js imports, the worker, and the runtime's wasm.
 fn runtime_files() -> Result<Vec<String>> {
     let dist = process::root().join("pkg/dist");
-    let mut files = vec!["index.js".to_owned(), "worker.js".to_owned()];
+    let mut files = vec!["index.js".to_owned(), "worker.js".to_owned(), "store-worker.js".to_owned()];
     let mut at = 0;
     while let Some(file) = files.get(at).cloned() {
         at += 1;

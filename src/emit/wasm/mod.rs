@@ -1,9 +1,10 @@
 //! Kernels to a WebAssembly module that stands alone.
 //!
-//! The module exports `memory`, `run(part, parts)`, which runs a part of every kernel, and `step(i, part, parts)`, which runs
-//! a part of the kernel of number `i` alone: for profiles, and for hosts that run a kernel piece by piece. `run` returns 1
-//! where the abort word was found set between kernels, else 0. With threads the memory is imported as `env.memory`, shared,
-//! every thread calls `run` with a part of its own, and a barrier stands between kernels; without, `run(0, 1)` runs all.
+//! The module exports `memory`, `run(part, parts, pieces)`, which runs a part of every kernel in so many calls each, and
+//! `step(i, part, parts)`, which runs a part of the kernel of number `i` alone: for profiles, and for hosts that run a kernel
+//! piece by piece. `run` returns 1 where the abort word was found set between kernels, else 0. With threads the memory is
+//! imported as `env.memory`, shared, every thread calls `run` with a part of its own and as many pieces as the others, and a
+//! barrier stands between kernels; without, `run(0, 1, 1)` runs all.
 //!
 //! The first [`CONTROL`] bytes of memory are the module's own: the abort word at [`ABORT`], which the host may set at any
 //! time and resets before a run, then the words of the barrier. All are zero at first.
@@ -131,8 +132,8 @@ pub fn emit(values: &Values, kernels: &[Kernel], memory: &Memory, variant: Varia
         calls.push(call);
     }
     let barrier = threads.then(|| shared.add(barrier()));
-    let run = shared.add(run(&calls, barrier));
     let step = shared.add(step(&calls));
+    let run = shared.add(run(calls.len(), step, barrier));
 
     let (types, functions, code) = shared.sections();
     let mut module = Module::new();
@@ -186,28 +187,28 @@ fn kernel(
     Ok(Call { function: shared.add(f), offsets })
 }
 
-/// Pushes a call's arguments and calls. The caller has `part` and `parts` in the given local and the next.
-fn call(i: &mut InstructionSink<'_>, c: &Call, part: u32) {
-    for at in &c.offsets {
-        i.i32_const(at.cast_signed());
-    }
-    i.local_get(part).local_get(part + 1).call(c.function);
-}
-
-/// `run`: all kernels in order; between them the abort word is read.
-fn run(calls: &[Call], barrier: Option<u32>) -> Function {
+/// `run(part, parts, pieces) -> stop`: this part of `kernels` kernels in order, each in so many calls; between kernels the
+/// abort word is read.
+fn run(kernels: usize, step: u32, barrier: Option<u32>) -> Function {
+    let (part, parts, pieces, kernel, piece) = (0, 1, 2, 3, 4);
     let mut code = vec![];
     let mut i = InstructionSink::new(&mut code);
-    for c in calls {
-        call(&mut i, c, 0);
+    if kernels > 0 {
+        i.loop_(BlockType::Empty).i32_const(0).local_set(piece);
+        i.loop_(BlockType::Empty).local_get(kernel);
+        i.local_get(part).local_get(pieces).i32_mul().local_get(piece).i32_add();
+        i.local_get(parts).local_get(pieces).i32_mul().call(step);
+        i.local_get(piece).i32_const(1).i32_add().local_tee(piece).local_get(pieces).i32_lt_u().br_if(0).end();
         match barrier {
-            Some(barrier) => i.local_get(1).call(barrier),
+            Some(barrier) => i.local_get(parts).call(barrier),
             None => i.i32_const(0).i32_load(arg(u64::from(ABORT), 2)),
         };
         i.if_(BlockType::Empty).i32_const(1).return_().end();
+        let last = i32::try_from(kernels).unwrap_or(i32::MAX);
+        i.local_get(kernel).i32_const(1).i32_add().local_tee(kernel).i32_const(last).i32_lt_u().br_if(0).end();
     }
     i.i32_const(0);
-    Function { params: vec![ValType::I32; 2], results: vec![ValType::I32], locals: vec![], code }
+    Function { params: vec![ValType::I32; 3], results: vec![ValType::I32], locals: vec![ValType::I32; 2], code }
 }
 
 /// `step(i, part, parts)`: a part of the kernel of number `i` alone; nothing for other numbers.
@@ -222,8 +223,10 @@ fn step(calls: &[Call]) -> Function {
     let targets: Vec<u32> = (0..n).collect();
     i.local_get(0).br_table(targets, n).end();
     for c in calls {
-        call(&mut i, c, 1);
-        i.return_().end();
+        for at in &c.offsets {
+            i.i32_const(at.cast_signed());
+        }
+        i.local_get(1).local_get(2).call(c.function).return_().end();
     }
     Function { params: vec![ValType::I32; 3], results: vec![], locals: vec![], code }
 }

@@ -30,9 +30,12 @@ export interface WatchedPage {
   readonly errors: readonly string[];
 }
 
-/** Starts Chromium with an empty profile of its own. */
-export async function launch(executablePath: string, extraFlags: readonly string[] = []): Promise<Browser> {
-  const profile = await mkdtemp(join(tmpdir(), "nearside-chromium-"));
+/** A folder for what Chromium keeps; whoever asks removes it. */
+export const emptyProfile = (): Promise<string> => mkdtemp(join(tmpdir(), "nearside-chromium-"));
+
+/** Starts Chromium with a given profile, or with an empty one of its own. */
+export async function launch(executablePath: string, extraFlags: readonly string[] = [], given?: string): Promise<Browser> {
+  const profile = given ?? (await emptyProfile());
   const context = await chromium.launchPersistentContext(profile, {
     executablePath,
     headless: true,
@@ -53,7 +56,7 @@ export async function launch(executablePath: string, extraFlags: readonly string
     },
     async close() {
       await context.close();
-      await rm(profile, { recursive: true, force: true });
+      if (given === undefined) await rm(profile, { recursive: true, force: true });
     },
   };
 }

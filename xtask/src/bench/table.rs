@@ -6,13 +6,14 @@ use super::Device;
 use super::figures::{Figures, Measured, Run};
 use crate::process;
 
-const HEAD: [&str; 10] = [
+const HEAD: [&str; 11] = [
     "model",
     "device",
     "runtime",
     "ms",
     "ratio",
     "first ms",
+    "second visit ms",
     "main thread ms",
     "dispatches / submits / bind groups",
     "peak GPU MB",
@@ -70,7 +71,7 @@ pub(super) fn render(measured: &Measured, figures: &Figures, devices: &[Device],
     text
 }
 
-fn row(model: &str, device: Device, runner: &str, run: &Run, ours: &Run) -> [String; 10] {
+fn row(model: &str, device: Device, runner: &str, run: &Run, ours: &Run) -> [String; 11] {
     let gpu = device == Device::Webgpu;
     let counts = &run.counts;
     let on_gpu = |text: String| if gpu { text } else { String::new() };
@@ -81,6 +82,7 @@ fn row(model: &str, device: Device, runner: &str, run: &Run, ours: &Run) -> [Str
         format!("{:.1}", run.median_ms),
         format!("{:.2}", ours.median_ms / run.median_ms),
         format!("{:.0}", run.first_ms),
+        format!("{:.0}", run.again_ms),
         format!("{:.1}", run.main_thread_ms),
         on_gpu(format!("{} / {} / {}", counts.dispatches, counts.submits, counts.bind_groups)),
         on_gpu(format!("{:.1}", counts.peak_bytes / 1e6)),
@@ -97,7 +99,7 @@ fn name(runner: &str) -> &str {
     }
 }
 
-fn lines(rows: &[[String; 10]], markdown: bool) -> String {
+fn lines(rows: &[[String; 11]], markdown: bool) -> String {
     let mut text = String::new();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
