@@ -1,5 +1,6 @@
 // Files of packages kept between visits under their digests, shared by all models of an origin. What is there is proved
 // chunk by chunk when it is read, so that a file cut short, or damaged, costs the chunks that are wrong.
+import type { Buffers } from "./buffers.js";
 import { type PackageFile, chunkLength } from "./manifest.js";
 import { Store, storeMissing } from "./store.js";
 
@@ -44,13 +45,19 @@ export class ChunkCache {
   }
 
   /** A chunk of a file, proved by `check`. */
-  async get(file: PackageFile, index: number, check: (bytes: Uint8Array) => Promise<boolean>): Promise<Uint8Array | undefined> {
+  async get(
+    file: PackageFile,
+    index: number,
+    buffers: Buffers,
+    check: (bytes: Uint8Array) => Promise<boolean>,
+  ): Promise<Uint8Array<ArrayBuffer> | undefined> {
     if (!this.#store) return undefined;
     try {
-      const end = index * file.chunk_size + chunkLength(file, index);
-      if ((await this.#length(this.#store, file)) >= end) {
-        const bytes = await this.#store.read(file.sha256, index * file.chunk_size, chunkLength(file, index));
-        if (bytes.length === chunkLength(file, index) && (await check(bytes))) {
+      const at = index * file.chunk_size;
+      const length = chunkLength(file, index);
+      if ((await this.#length(this.#store, file)) >= at + length) {
+        const bytes = await this.#store.read(file.sha256, at, buffers.take(length));
+        if (bytes.length === length && (await check(bytes))) {
           this.#hits++;
           return bytes;
         }

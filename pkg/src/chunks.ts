@@ -1,4 +1,5 @@
 // A file of a package, chunk by chunk: from the cache or the source, each proved by its digest before anyone sees it.
+import type { Buffers } from "./buffers.js";
 import type { ChunkCache } from "./cache.js";
 import type { Digest } from "./digest.js";
 import { NearsideError, throwIfAborted } from "./errors.js";
@@ -7,7 +8,7 @@ import { type ByteReader, type Patience, Transient, backOff } from "./network.js
 import type { Source } from "./source.js";
 
 /** Takes a proved chunk; `offset` is its place in the file. The bytes are the receiver's. */
-export type Sink = (bytes: Uint8Array, offset: number) => void | Promise<void>;
+export type Sink = (bytes: Uint8Array<ArrayBuffer>, offset: number) => void | Promise<void>;
 
 /** What fetching needs to know. */
 export interface Fetching {
@@ -19,6 +20,8 @@ export interface Fetching {
   /** Called with the bytes of each proved chunk. */
   readonly progress: (bytes: number) => void;
   readonly slots: Slots;
+  /** What chunks are read into; receivers give back what they need no more. */
+  readonly buffers: Buffers;
 }
 
 /** Chunks that are on their way from being read to being given. */
@@ -52,7 +55,7 @@ export class Slots {
  */
 export async function fetchChunks(file: PackageFile, f: Fetching, sink: Sink): Promise<void> {
   const missing: number[] = [];
-  const give = async (index: number, bytes: Uint8Array) => {
+  const give = async (index: number, bytes: Uint8Array<ArrayBuffer>) => {
     throwIfAborted(f.signal);
     f.progress(bytes.length);
     await sink(bytes, index * file.chunk_size);
@@ -62,7 +65,7 @@ export async function fetchChunks(file: PackageFile, f: Fetching, sink: Sink): P
     for (let i = next++; i < file.chunks.length; i = next++) {
       throwIfAborted(f.signal);
       const want = file.chunks[i] ?? "";
-      const bytes = await f.cache.get(file, i, async (b) => (await f.digest(b)) === want);
+      const bytes = await f.cache.get(file, i, f.buffers, async (b) => (await f.digest(b)) === want);
       if (bytes) await give(i, bytes);
       else missing.push(i);
     }
@@ -92,7 +95,7 @@ async function segment(
   file: PackageFile,
   s: Segment,
   f: Fetching,
-  give: (index: number, bytes: Uint8Array) => Promise<void>,
+  give: (index: number, bytes: Uint8Array<ArrayBuffer>) => Promise<void>,
 ): Promise<void> {
   let fresh = false;
   for (let failures = 0; s.next < s.end; ) {
@@ -116,7 +119,7 @@ async function attempt(
   file: PackageFile,
   s: Segment,
   f: Fetching,
-  give: (index: number, bytes: Uint8Array) => Promise<void>,
+  give: (index: number, bytes: Uint8Array<ArrayBuffer>) => Promise<void>,
   fresh: boolean,
 ): Promise<void> {
   const end = Math.min(s.end * file.chunk_size, file.size);
@@ -125,7 +128,7 @@ async function attempt(
   const given: Promise<void>[] = [];
   try {
     for (let i = s.next; i < s.end; i++) {
-      const bytes = await reader.take(chunkLength(file, i));
+      const bytes = await reader.take(chunkLength(file, i), f.buffers.take(chunkLength(file, i)));
       if (bytes.length < chunkLength(file, i)) {
         throw new Transient(new NearsideError("network", "the file ended early", { place: `${f.source.name}: ${file.path}` }));
       }
@@ -147,7 +150,7 @@ async function attempt(
 }
 
 /** Settles when the chunk has the digest that it should have, is kept, and the one before it was given. */
-async function proved(file: PackageFile, index: number, bytes: Uint8Array, f: Fetching, before: Promise<void> | undefined): Promise<void> {
+async function proved(file: PackageFile, index: number, bytes: Uint8Array<ArrayBuffer>, f: Fetching, before: Promise<void> | undefined): Promise<void> {
   const want = file.chunks[index] ?? "";
   const got = await f.digest(bytes);
   await before;
@@ -169,6 +172,9 @@ async function nothingMore(reader: ByteReader, file: PackageFile, f: Fetching): 
 /** A whole small file. */
 export async function fetchFile(file: PackageFile, f: Fetching): Promise<Uint8Array> {
   const all = new Uint8Array(file.size);
-  await fetchChunks(file, f, (bytes, offset) => all.set(bytes, offset));
+  await fetchChunks(file, f, (bytes, offset) => {
+    all.set(bytes, offset);
+    f.buffers.give(bytes.buffer);
+  });
   return all;
 }

@@ -35,8 +35,8 @@ export interface Device {
   readonly memory: Memory;
   /** Whether a run may begin before all weights are written: then it waits for those that it reads. */
   readonly streaming: boolean;
-  /** Puts proved bytes of a pack in their places. The buffer is the device's from now on. */
-  write(pack: number, bytes: Uint8Array, offset: number): void | Promise<void>;
+  /** Puts proved bytes of a pack in their places. The buffer is the device's, until it gives it to `spare`. */
+  write(pack: number, bytes: Uint8Array<ArrayBuffer>, offset: number, spare: (buffer: ArrayBuffer) => void): void | Promise<void>;
   /** Settles when everything but the weights is ready. */
   ready(): Promise<void>;
   run(inputs: readonly Tensor[], bound: Bound, locations: readonly OutputLocation[], signal?: AbortSignal): Promise<RunResult>;

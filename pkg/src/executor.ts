@@ -1,6 +1,6 @@
 // Where model.wasm runs: in this thread, in a worker, or in several workers over one shared memory.
 import { NearsideError, aborted, toError } from "./errors.js";
-import { ABORT, Host, type Job, type Write, outOfMemory, readAll, writeAll } from "./host.js";
+import { ABORT, Host, type Job, type Write, outOfMemory, owned, readAll, writeAll } from "./host.js";
 import type { Answer, Request } from "./messages.js";
 
 /** What a run gave. */
@@ -15,8 +15,8 @@ export interface Done {
 /** Runs model.wasm somewhere. */
 export interface Executor {
   readonly threads: number;
-  /** Puts weights into the memory; then `ready` kernels have theirs. The buffers may be taken away from the caller. */
-  write(writes: readonly Write[], ready: number): void;
+  /** Puts weights into the memory; then `ready` kernels have theirs. The buffers are taken, and given back. */
+  write(writes: readonly Write[], ready: number): Promise<readonly ArrayBuffer[]>;
   /** Runs once, each kernel as soon as its weights are there. `signal` ends it before that, and between two kernels. */
   run(job: Job, signal?: AbortSignal): Promise<Done>;
   /** Frees the memory and ends the workers. */
@@ -114,13 +114,6 @@ class Remote {
   }
 }
 
-/** Buffers that may go to a worker, each once. */
-function owned(writes: readonly Write[]): ArrayBuffer[] {
-  const all = new Set<ArrayBuffer>();
-  for (const { bytes } of writes) if (bytes.buffer instanceof ArrayBuffer) all.add(bytes.buffer);
-  return [...all];
-}
-
 /** `work`, with `stop` called where `signal` is aborted meanwhile; a run that stopped is an error. */
 async function stoppable(work: Promise<Done>, stop: () => void, signal: AbortSignal | undefined): Promise<Done> {
   if (signal?.aborted) stop();
@@ -138,8 +131,9 @@ class Single implements Executor {
   readonly threads = 1;
   constructor(readonly worker: Remote) {}
 
-  write(writes: readonly Write[], ready: number): void {
-    this.worker.send({ op: "write", writes, ready }, owned(writes));
+  async write(writes: readonly Write[], ready: number): Promise<readonly ArrayBuffer[]> {
+    const { worker } = this;
+    return (await worker.call({ op: "write", id: worker.id(), writes, ready }, owned(writes))).reads;
   }
 
   run(job: Job, signal?: AbortSignal): Promise<Done> {
@@ -165,9 +159,11 @@ class Threads implements Executor {
     this.#abort = new Int32Array(memory.buffer, ABORT, 1);
   }
 
-  write(writes: readonly Write[], ready: number): void {
+  async write(writes: readonly Write[], ready: number): Promise<readonly ArrayBuffer[]> {
     writeAll(this.memory, writes);
-    this.workers[0]?.send({ op: "write", writes: [], ready });
+    const [first] = this.workers;
+    await first?.call({ op: "write", id: first.id(), writes: [], ready });
+    return owned(writes);
   }
 
   run(job: Job, signal?: AbortSignal): Promise<Done> {
@@ -209,8 +205,9 @@ class Here implements Executor {
     this.#host = host;
   }
 
-  write(writes: readonly Write[], ready: number): void {
+  async write(writes: readonly Write[], ready: number): Promise<readonly ArrayBuffer[]> {
     this.#used().write(writes, ready);
+    return owned(writes);
   }
 
   run(job: Job, signal?: AbortSignal): Promise<Done> {

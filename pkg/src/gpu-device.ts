@@ -137,10 +137,11 @@ export class GpuDevice implements Device {
     return new GpuDevice(runtime, signature, later(runtime.startSession(device, plan, wgsl, choice)), found.name, memory, choosing);
   }
 
-  async write(pack: number, bytes: Uint8Array, offset: number): Promise<void> {
+  async write(pack: number, bytes: Uint8Array<ArrayBuffer>, offset: number, spare: (buffer: ArrayBuffer) => void): Promise<void> {
     if (this.#failed !== undefined) throw toError(this.#failed);
     if (this.#started) {
       this.#upload({ pack, bytes, offset });
+      spare(bytes.buffer);
       return;
     }
     this.#waiting.push({ pack, bytes, offset });

@@ -146,6 +146,13 @@ function turn(): Promise<void> {
   });
 }
 
+/** The buffers of writes that may go to another thread, each once. */
+export function owned(writes: readonly Write[]): ArrayBuffer[] {
+  const all = new Set<ArrayBuffer>();
+  for (const { bytes } of writes) if (bytes.buffer instanceof ArrayBuffer) all.add(bytes.buffer);
+  return [...all];
+}
+
 /** Writes into a memory, in bounds. */
 export function writeAll(memory: WebAssembly.Memory, writes: readonly Write[]): void {
   const all = new Uint8Array(memory.buffer);

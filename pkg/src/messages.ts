@@ -3,8 +3,8 @@ import type { PlainError } from "./errors.js";
 import type { Job, Write } from "./host.js";
 
 /**
- * A request; its answer carries the same `id`. Writes are not answered: their errors come with the next run. `ready` says
- * how many kernels have their weights, then. A run in `steps` waits for these and heeds `stop`; another goes straight
+ * A request; its answer carries the same `id`. A write's answer gives its buffers back; where it failed, so does every run
+ * after it. `ready` says how many kernels have their weights, then. A run in `steps` waits for these and heeds `stop`; another goes straight
  * through.
  */
 export type Request =
@@ -15,7 +15,7 @@ export type Request =
       readonly kernels: number;
       readonly memory: WebAssembly.Memory | undefined;
     }
-  | { readonly op: "write"; readonly writes: readonly Write[]; readonly ready: number }
+  | { readonly op: "write"; readonly id: number; readonly writes: readonly Write[]; readonly ready: number }
   | { readonly op: "run"; readonly id: number; readonly job: Job; readonly part: number; readonly parts: number; readonly steps: boolean }
   | { readonly op: "stop" };
 

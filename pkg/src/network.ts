@@ -41,8 +41,8 @@ export interface RangeRequest {
 
 /** Gives bytes in order. Whoever has one closes it. */
 export interface ByteReader {
-  /** The next `length` bytes, or fewer where they end. The array is the caller's. */
-  take(length: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** The next `length` bytes, or fewer where they end, in `into` where it has this length. The array is the caller's. */
+  take(length: number, into?: ArrayBuffer): Promise<Uint8Array<ArrayBuffer>>;
   close(): void;
 }
 
@@ -104,8 +104,9 @@ class RangeReader implements ByteReader {
     }
   }
 
-  async take(length: number): Promise<Uint8Array<ArrayBuffer>> {
-    const bytes = this.#pull ? await this.#typed(this.#pull.take(length, (n) => this.#count(n))) : new Uint8Array();
+  async take(length: number, into?: ArrayBuffer): Promise<Uint8Array<ArrayBuffer>> {
+    const buffer = into?.byteLength === length ? into : new ArrayBuffer(length);
+    const bytes = this.#pull ? await this.#typed(this.#pull.take(buffer, (n) => this.#count(n))) : new Uint8Array();
     const { url, size } = this.request;
     if (bytes.length < length && size !== undefined && this.#got < this.#most) {
       throw new Transient(
@@ -158,8 +159,8 @@ class RangeReader implements ByteReader {
 
 /** A body that is read in lengths of the caller's choice. */
 interface Pull {
-  /** `count` is told of bytes as they come. */
-  take(length: number, count: (bytes: number) => void): Promise<Uint8Array<ArrayBuffer>>;
+  /** Fills `buffer`, or its start where the body ends; `count` is told of bytes as they come. */
+  take(buffer: ArrayBuffer, count: (bytes: number) => void): Promise<Uint8Array<ArrayBuffer>>;
   cancel(): void;
 }
 
@@ -172,8 +173,9 @@ function pull(body: ReadableStream<Uint8Array<ArrayBuffer>>): Pull {
   }
   // The engine writes where the bytes are wanted, which spares a copy of each.
   return {
-    async take(length, count) {
-      let buffer = new ArrayBuffer(length);
+    async take(given, count) {
+      const length = given.byteLength;
+      let buffer = given;
       let filled = 0;
       while (filled < length) {
         const { done, value } = await bytewise.read(new Uint8Array(buffer, filled, length - filled));
@@ -193,8 +195,9 @@ function pull(body: ReadableStream<Uint8Array<ArrayBuffer>>): Pull {
 function pullPieces(reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>): Pull {
   let piece = new Uint8Array();
   return {
-    async take(length, count) {
-      const bytes = new Uint8Array(length);
+    async take(buffer, count) {
+      const bytes = new Uint8Array(buffer);
+      const { length } = bytes;
       let filled = 0;
       while (filled < length) {
         if (piece.length === 0) {

@@ -1,4 +1,5 @@
 // From a parsed plan to a device that holds the weights and has been proved. Also how a lost device is replaced.
+import { Buffers } from "./buffers.js";
 import type { ChunkCache } from "./cache.js";
 import { type Fetching, Slots, fetchChunks, fetchFile } from "./chunks.js";
 import type { Device, DeviceKind } from "./device.js";
@@ -71,7 +72,7 @@ export function prepare(
   progress: (bytes: number) => void,
 ): Fetching {
   const { source, digest, patience, cache } = o;
-  return { source, digest, patience, signal, cache, progress, slots: new Slots(STREAMS) };
+  return { source, digest, patience, signal, cache, progress, slots: new Slots(STREAMS), buffers: new Buffers() };
 }
 
 /** Starts a device, streams the weights into it, and proves it with the golden outputs. Fails without a trace. */
@@ -135,7 +136,8 @@ export async function startDevice(
     // A device that can follows the weights with the golden run, which is over soon after they are.
     const following = used.streaming ? compiled.then(() => proven(signal)) : undefined;
     following?.catch(() => undefined);
-    await Promise.all([golden, ...files.map((f, i) => fetchChunks(f, fetching, (bytes, offset) => used.write(i, bytes, offset)))]);
+    const spare = (buffer: ArrayBuffer) => fetching.buffers.give(buffer);
+    await Promise.all([golden, ...files.map((f, i) => fetchChunks(f, fetching, (bytes, offset) => used.write(i, bytes, offset, spare)))]);
     times.download = performance.now() - begin;
     progress({ stage: "compile", loaded: 0, total: 1 });
     await abortable(compiled, outer);

@@ -97,7 +97,7 @@ async function answer(request: StoreRequest): Promise<void> {
     }
     const file = await opened(name, false);
     if (op === "length") return scope.postMessage({ id, value: file?.getSize() ?? 0 });
-    const bytes = new Uint8Array(request.length);
+    const bytes = new Uint8Array(request.into);
     const length = file?.read(bytes, { at: request.at }) ?? 0;
     scope.postMessage({ id, value: bytes.subarray(0, length) }, [bytes.buffer]);
   } catch (thrown) {

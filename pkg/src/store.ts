@@ -4,7 +4,7 @@
 /** A request to the worker; its answer carries the same `id`. Files are named by their digests. */
 export type StoreRequest = { readonly id: number; readonly file: string } & (
   | { readonly op: "length" }
-  | { readonly op: "read"; readonly at: number; readonly length: number }
+  | { readonly op: "read"; readonly at: number; readonly into: ArrayBuffer }
   | { readonly op: "write"; readonly at: number; readonly bytes: Uint8Array }
 );
 
@@ -47,9 +47,9 @@ export class Store {
     return (await this.#call({ id: this.#next++, file, op: "length" })) as number;
   }
 
-  /** The bytes `[at, at + length)` of a file, fewer at its end. */
-  async read(file: string, at: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
-    return (await this.#call({ id: this.#next++, file, op: "read", at, length })) as Uint8Array<ArrayBuffer>;
+  /** The bytes of a file from `at` on that fill a buffer, which goes away; fewer at the file's end. */
+  async read(file: string, at: number, into: ArrayBuffer): Promise<Uint8Array<ArrayBuffer>> {
+    return (await this.#call({ id: this.#next++, file, op: "read", at, into }, [into])) as Uint8Array<ArrayBuffer>;
   }
 
   /** Writes into a file, which is made where there is none. The bytes are copied before this returns. */
@@ -65,12 +65,12 @@ export class Store {
     this.#worker = undefined;
   }
 
-  #call(request: StoreRequest): Promise<Value> {
+  #call(request: StoreRequest, transfer: Transferable[] = []): Promise<Value> {
     if (this.#dead) return Promise.reject(this.#dead);
     this.start();
     return new Promise((resolve, reject) => {
       this.#calls.set(request.id, { resolve, reject });
-      this.#worker?.postMessage(request);
+      this.#worker?.postMessage(request, transfer);
     });
   }
 

@@ -94,7 +94,7 @@ export class WasmDevice implements Device {
   ) {
     this.info = { kind: "wasm", variant: variant.name, threads: executor.threads };
     this.#arrived = new Arrived(map.needs);
-    executor.write([], this.#arrived.kernels);
+    executor.write([], this.#arrived.kernels).catch(() => undefined);
     this.memory = { weights: map.memory - map.arena, activations: map.arena, total: map.memory };
   }
 
@@ -117,14 +117,17 @@ export class WasmDevice implements Device {
     return new WasmDevice(runtime, plan, signature, map, executor, variant);
   }
 
-  write(pack: number, bytes: Uint8Array, offset: number): void {
+  write(pack: number, bytes: Uint8Array<ArrayBuffer>, offset: number, spare: (buffer: ArrayBuffer) => void): void {
     const pieces = guard(() => this.plan.cpuPieces(pack, offset, bytes.length) as Piece[]);
     const writes = pieces.map((p): Write => {
       const part = bytes.subarray(p.from, p.from + p.len);
       return { at: p.to, bytes: p.stored === p.dtype ? part : guard(() => this.runtime.convert(part, p.stored, p.dtype)) };
     });
     this.#arrived.add(pack, offset, bytes.length);
-    this.executor.write(writes, this.#arrived.kernels);
+    if (writes.every((w) => w.bytes.buffer !== bytes.buffer)) spare(bytes.buffer);
+    const written = this.executor.write(writes, this.#arrived.kernels);
+    // Where it fails, the next run says why.
+    written.then((buffers) => buffers.forEach(spare)).catch(() => undefined);
   }
 
   async ready(): Promise<void> {

@@ -1,6 +1,6 @@
 // A worker that hosts model.wasm, so that the page's own thread never waits for it.
 import { toPlain } from "./errors.js";
-import { Host, writeAll } from "./host.js";
+import { Host, owned, writeAll } from "./host.js";
 import type { Answer, Request } from "./messages.js";
 
 interface Scope {
@@ -35,17 +35,24 @@ function start({ id, module, kernels, memory }: Extract<Request, { op: "start" }
   );
 }
 
+function write({ id, writes, ready }: Extract<Request, { op: "write" }>): void {
+  try {
+    host?.write(writes, ready);
+    const buffers = owned(writes);
+    scope.postMessage({ id, reads: buffers, ms: 0, stopped: false }, buffers);
+  } catch (thrown) {
+    failed ??= thrown;
+    scope.postMessage({ id, error: toPlain(thrown) });
+  }
+}
+
 scope.onmessage = ({ data }) => {
   switch (data.op) {
     case "start":
       start(data);
       break;
     case "write":
-      try {
-        host?.write(data.writes, data.ready);
-      } catch (thrown) {
-        failed ??= thrown;
-      }
+      write(data);
       break;
     case "run":
       if (host) void run(host, data);
