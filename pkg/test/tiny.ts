@@ -81,12 +81,13 @@ function golden(wrong: boolean): Uint8Array {
   const tensor = (data: Float32Array) => w.uint(F32).uint(1).uint(data.length).uint(data.byteLength).bytes(bytesOf(data));
   f64(1e-6);
   f64(1e-6);
+  f64(0);
   w.uint(1);
   w.uint(1);
   tensor(Float32Array.of(1, 2, 3));
   w.uint(1);
   tensor(Float32Array.of(0, 1, wrong ? 4 : 3));
-  return Buffer.concat([Buffer.from("nsgolden"), Buffer.from([1, 0, 0, 0]), Buffer.from(w.out)]);
+  return Buffer.concat([Buffer.from("nsgolden"), Buffer.from([2, 0, 0, 0]), Buffer.from(w.out)]);
 }
 
 /** The weight of element i is i / 2. */

@@ -1,6 +1,7 @@
 //! Convolutions: Conv, ConvTranspose, ConvInteger, QLinearConv, DeformConv. Each is one fold of products over the
 //! kernel's taps, then the input channels of a group, with padding as a guard around the load of the input.
 
+use super::integer::{self, Operand};
 use super::math::{binary, clamp_index, fold, quantized, scalar, scaled, tap, untap, window, within};
 use super::{Cx, Lower};
 use crate::error::Result;
@@ -17,7 +18,7 @@ pub(super) const ROWS: &[(&str, Lower)] = &[
 ];
 
 /// The input channel that channel `inner` of the group of output channel `out` is.
-fn channel(vs: &mut Values, g: &Geometry, out: ExprId, inner: ExprId) -> ExprId {
+pub(super) fn channel(vs: &mut Values, g: &Geometry, out: ExprId, inner: ExprId) -> ExprId {
     if g.group == 1 {
         return inner;
     }
@@ -94,12 +95,21 @@ fn per_channel(vs: &mut Values, p: ValueId, channel: ExprId) -> ExprId {
     }
 }
 
+/// The convolution of integers less their zero points, as `I32`.
+fn integer_sums(vs: &mut Values, g: &Geometry, x: Operand, w: Operand, shape: Shape) -> Result<ValueId> {
+    if let Some(sums) = integer::convolution(vs, g, x, w, shape.clone())? {
+        return Ok(sums);
+    }
+    vs.func(DType::Int32, shape, |vs, i| {
+        convolve(vs, g, (x.0, w.0), i, |vs, a| centred(vs, a, x.1, i[1]), |vs, b| centred(vs, b, w.1, i[1]))
+    })
+}
+
 fn conv_integer(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let (x, w, zero_x, zero_w) = (cx.input(0)?, cx.input(1)?, cx.optional(2), cx.optional(3));
     let g = Geometry::new(cx.attrs(), &cx.shape(0)?, &cx.shape(1)?)?;
-    cx.func(|vs, i| {
-        convolve(vs, &g, (x, w), i, |vs, a| centred(vs, a, zero_x, i[1]), |vs, b| centred(vs, b, zero_w, i[1]))
-    })
+    let (_, shape) = cx.output(0)?;
+    Ok(vec![integer_sums(cx.values, &g, (x, zero_x), (w, zero_w), shape)?])
 }
 
 fn qlinear_conv(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
@@ -107,10 +117,10 @@ fn qlinear_conv(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let (w, scale_w, zero_w) = (cx.input(3)?, cx.input(4)?, Some(cx.input(5)?));
     let (scale_y, zero_y, bias) = (cx.input(6)?, cx.input(7)?, cx.optional(8));
     let g = Geometry::new(cx.attrs(), &cx.shape(0)?, &cx.shape(3)?)?;
-    let (dtype, _) = cx.output(0)?;
+    let (dtype, shape) = cx.output(0)?;
+    let sums = integer_sums(cx.values, &g, (x, zero_x), (w, zero_w), shape)?;
     cx.func(|vs, i| {
-        let sum =
-            convolve(vs, &g, (x, w), i, |vs, a| centred(vs, a, zero_x, i[1]), |vs, b| centred(vs, b, zero_w, i[1]))?;
+        let sum = vs.load(sums, i);
         let sum = add_bias(vs, sum, bias, i[1]);
         let (sx, sy) = (scalar(vs, scale_x), scalar(vs, scale_y));
         let sw = per_channel(vs, scale_w, i[1]);

@@ -1,11 +1,12 @@
 //! Matrix products: MatMul, Gemm, Einsum, MatMulInteger, QLinearMatMul. Each is one fold of products.
 
+use super::integer::{self, Operand};
 use super::math::{binary, fold, quantized, scalar};
 use super::{Cx, Lower};
 use crate::error::Result;
 use crate::graph::ops::einsum::Equation;
 use crate::kernel::{BinaryOp, ExprId, FoldOp, Ty, ValueId, Values};
-use crate::tensor::{Dim, Shape};
+use crate::tensor::{DType, Dim, Shape};
 
 pub(super) const ROWS: &[(&str, Lower)] = &[
     ("MatMul", matmul),
@@ -126,12 +127,15 @@ fn parameter(vs: &mut Values, p: ValueId, operand: &[ExprId], along: usize) -> E
 }
 
 /// `Σ (a - zero_a) · (b - zero_b)` in `I32`, for the operator whose operands and zero points are these.
-fn integer_product(
-    vs: &mut Values,
-    (a, zero_a): (ValueId, Option<ValueId>),
-    (b, zero_b): (ValueId, Option<ValueId>),
-    i: &[ExprId],
-) -> Result<ExprId> {
+fn integer_product(vs: &mut Values, a: Operand, b: Operand, shape: Shape) -> Result<ValueId> {
+    if let Some(sums) = integer::product(vs, a, b)? {
+        return Ok(sums);
+    }
+    vs.func(DType::Int32, shape, |vs, i| plain_product(vs, a, b, i))
+}
+
+/// The same for one element, where nothing is known of the operands.
+fn plain_product(vs: &mut Values, (a, zero_a): Operand, (b, zero_b): Operand, i: &[ExprId]) -> Result<ExprId> {
     let k = inner(vs, a);
     fold(vs, FoldOp::Sum, &[k], |vs, k| {
         let (ia, ib) = operands(vs, a, b, i, k[0]);
@@ -155,16 +159,18 @@ fn integer_product(
 
 fn matmul_integer(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = ((cx.input(0)?, cx.optional(2)), (cx.input(1)?, cx.optional(3)));
-    cx.func(|vs, i| integer_product(vs, a, b, i))
+    let (_, shape) = cx.output(0)?;
+    Ok(vec![integer_product(cx.values, a, b, shape)?])
 }
 
 fn qlinear_matmul(cx: &mut Cx<'_>) -> Result<Vec<ValueId>> {
     let (a, b) = ((cx.input(0)?, Some(cx.input(2)?)), (cx.input(3)?, Some(cx.input(5)?)));
     let (scale_a, scale_b) = (cx.input(1)?, cx.input(4)?);
     let (scale_y, zero_y) = (cx.input(6)?, cx.input(7)?);
-    let (dtype, _) = cx.output(0)?;
+    let (dtype, shape) = cx.output(0)?;
+    let sums = integer_product(cx.values, a, b, shape)?;
     cx.func(|vs, i| {
-        let sum = integer_product(vs, a, b, i)?;
+        let sum = vs.load(sums, i);
         let zero = vs.arena.int(0);
         let (ia, ib) = operands(vs, a.0, b.0, i, zero);
         let (sa, sb) =

@@ -7,6 +7,7 @@ mod conv;
 pub mod formula;
 mod generate;
 mod indexing;
+mod integer;
 mod loss;
 pub mod map;
 mod math;

@@ -121,6 +121,8 @@ mod tests {
             &[array(Uint8, &[2, 2], &[0.0, 2.0, 0.0, 255.0])],
             tolerance,
         );
+        let mixed = [In::Data(array(Int8, &[2], &[-3.0, 5.0])), scale(&[0.5]), In::Constant(array(Int8, &[], &[1.0]))];
+        near("a vector and a scalar", "DequantizeLinear", &[], &mixed, &[f32s(&[2], &[-2.0, 2.0])], tolerance);
         let q = In::Data(array(Uint8, &[1, 4], &[0.0, 1.0, 2.0, 255.0]));
         let blocks = In::Constant(f32s(&[1, 2], &[2.0, 0.5]));
         let zeros = In::Constant(array(Uint8, &[1, 2], &[1.0, 2.0]));

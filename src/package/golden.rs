@@ -11,6 +11,15 @@ use crate::tensor::{Array, Bindings, DType, Sym};
 const ATOL: f64 = 1e-3;
 const RTOL: f64 = 1e-2;
 
+/// Operators at which a difference in the last bit becomes a step of the quantized type. A few such steps, of which devices
+/// take different ones, are amplified by every layer: dynamically quantized MiniLM differs by 13 % of its norm between
+/// ONNX Runtime's own levels of optimization, as it does between devices here.
+const ROUNDING: [&str; 5] = ["DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear", "Round"];
+
+/// How far outputs of models with such operators may lie apart as a whole, of their norm. A device that computes something
+/// else is off by the norm itself, or more.
+const SPREAD: f64 = 0.5;
+
 /// Inputs where the user gives none: floats spread evenly over -1..1 in a fixed order, integers and bools all 1, every
 /// symbolic dim at the least of its bounds that is at least 2, or its greatest.
 pub fn default_inputs(plan: &Plan) -> Result<Vec<Array>> {
@@ -70,5 +79,7 @@ pub fn golden(compiled: &Compiled, inputs: Vec<Array>, engine: &dyn Engine) -> R
         ));
     }
     let outputs = run_cpu(compiled, &inputs, engine)?;
-    Ok(Golden { atol: ATOL, rtol: RTOL, cases: vec![Case { inputs, outputs }] })
+    let rounds = ROUNDING.iter().any(|op| compiled.report.ops.contains_key(*op));
+    let spread = if rounds { SPREAD } else { 0.0 };
+    Ok(Golden { atol: ATOL, rtol: RTOL, spread, cases: vec![Case { inputs, outputs }] })
 }

@@ -22,6 +22,8 @@ pub fn convert(bytes: &[u8], from: DType, to: DType) -> Result<Cow<'_, [u8]>> {
         (BFloat16, Float32) => each(bytes, |c| bf16::from_le_bytes(c).to_f32().to_le_bytes()),
         (Float32, Float16) => each(bytes, |c| f16::from_f32(f32::from_le_bytes(c)).to_le_bytes()),
         (Float32, BFloat16) => each(bytes, |c| bf16::from_f32(f32::from_le_bytes(c)).to_le_bytes()),
+        (Int8, Float32) => each(bytes, |c| f32::from(i8::from_le_bytes(c)).to_le_bytes()),
+        (Int16, Float32) => each(bytes, |c| f32::from(i16::from_le_bytes(c)).to_le_bytes()),
         (Int8, Int32) => each(bytes, |c| i32::from(i8::from_le_bytes(c)).to_le_bytes()),
         (Int16, Int32) => each(bytes, |c| i32::from(i16::from_le_bytes(c)).to_le_bytes()),
         (Int32, Int64) => each(bytes, |c| i64::from(i32::from_le_bytes(c)).to_le_bytes()),
@@ -83,6 +85,14 @@ mod tests {
             assert_eq!(there.len(), bytes.len() / from.size() * to.size(), "{from} to {to}");
             assert_eq!(convert(&there, to, from)?, bytes, "{from} to {to} and back");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn integers_become_floats() -> Result<()> {
+        let floats = |all: [f32; 2]| all.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        assert_eq!(convert(&[0x80, 3], DType::Int8, DType::Float32)?[..], floats([-128.0, 3.0]));
+        assert_eq!(convert(&[0x00, 0xff, 3, 1], DType::Int16, DType::Float32)?[..], floats([-256.0, 259.0]));
         Ok(())
     }
 

@@ -9,18 +9,20 @@ use crate::tensor::{Array, DType};
 use serde::{Deserialize, Serialize};
 
 /// The version of the format that this build writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"nsgolden";
 
 /// No golden file is larger than this many bytes.
 const MAX_BYTES: usize = 64 << 20;
 
-/// What a device must compute: `|got - want| <= atol + rtol * |want|` for floats, equality for everything else.
+/// What a device must compute: `|got - want| <= atol + rtol * |want|` for floats, equality for everything else. Where
+/// `spread` is not 0, an output may also differ as a whole: `‖got - want‖ <= spread * ‖want‖` over its elements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Golden {
     pub atol: f64,
     pub rtol: f64,
+    pub spread: f64,
     pub cases: Vec<Case>,
 }
 
@@ -35,6 +37,7 @@ pub struct Case {
 struct File<'a> {
     atol: f64,
     rtol: f64,
+    spread: f64,
     #[serde(borrow)]
     cases: Vec<(Vec<Tensor<'a>>, Vec<Tensor<'a>>)>,
 }
@@ -59,7 +62,7 @@ impl Golden {
                 .collect()
         }
         let cases = self.cases.iter().map(|c| (tensors(&c.inputs), tensors(&c.outputs))).collect();
-        let body = postcard::to_allocvec(&File { atol: self.atol, rtol: self.rtol, cases })
+        let body = postcard::to_allocvec(&File { atol: self.atol, rtol: self.rtol, spread: self.spread, cases })
             .map_err(|e| Error::new(Kind::Internal, format!("the golden outputs do not serialize: {e}")))?;
         Ok([&MAGIC[..], &FORMAT.to_le_bytes(), &body].concat())
     }
@@ -87,7 +90,7 @@ impl Golden {
             return Err(invalid(format!("{} bytes after the end", rest.len())));
         }
         let tolerance = |x: f64| x.is_finite() && x >= 0.0;
-        if !tolerance(file.atol) || !tolerance(file.rtol) {
+        if ![file.atol, file.rtol, file.spread].into_iter().all(tolerance) {
             return Err(invalid("a tolerance is not a number".into()));
         }
         let cases = file
@@ -101,7 +104,7 @@ impl Golden {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Golden { atol: file.atol, rtol: file.rtol, cases })
+        Ok(Golden { atol: file.atol, rtol: file.rtol, spread: file.spread, cases })
     }
 
     /// Whether these are the outputs of `case`, within the tolerances. The error tells the first element that is not.
@@ -114,6 +117,12 @@ impl Golden {
             if (got.dtype(), got.shape()) != (want.dtype(), want.shape()) {
                 let show = |a: &Array| format!("{} {:?}", a.dtype(), a.shape());
                 return Err(mismatch(format!("is {} where {} is wanted", show(got), show(want))));
+            }
+            if self.spread > 0.0
+                && let (Some(g), Some(w)) = (numbers(got), numbers(want))
+                && distance(&g, &w) <= self.spread
+            {
+                continue;
             }
             let (Some(g), Some(w)) = (got.to_f64(), want.to_f64()) else {
                 if got.bytes() != want.bytes() {
@@ -137,6 +146,16 @@ impl Golden {
         }
         Ok(())
     }
+}
+
+fn numbers(a: &Array) -> Option<Vec<f64>> {
+    a.to_f64().or_else(|| Some(a.to_i64()?.into_iter().map(|n| n as f64).collect()))
+}
+
+/// `‖got - want‖ / ‖want‖`; not a number where an element is none, or where `want` is all zeros and `got` is, too.
+fn distance(got: &[f64], want: &[f64]) -> f64 {
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut got.iter().zip(want).map(|(g, w)| g - w)) / norm(&mut want.iter().copied())
 }
 
 fn arrays(tensors: Vec<Tensor<'_>>, types: &[DType]) -> Result<Vec<Array>> {
@@ -183,7 +202,7 @@ mod tests {
             inputs: vec![Array::from_f32(vec![2], &[1.0, 2.0])?],
             outputs: vec![Array::from_f32(vec![2], &[100.0, f32::NAN])?, Array::from_i64(vec![2], &[3, 4])?],
         };
-        Ok(Golden { atol: 1e-3, rtol: 1e-3, cases: vec![case] })
+        Ok(Golden { atol: 1e-3, rtol: 1e-3, spread: 0.0, cases: vec![case] })
     }
 
     #[test]
@@ -224,6 +243,27 @@ mod tests {
             ("a number for NaN", [100.0, 0.0], [3, 4], Some(Kind::GoldenMismatch)),
             ("zeros", [0.0, 0.0], [0, 0], Some(Kind::GoldenMismatch)),
             ("an integer off by one", [100.0, f32::NAN], [3, 5], Some(Kind::GoldenMismatch)),
+        ];
+        for (name, y, n, want) in cases {
+            let got = [Array::from_f32(vec![2], &y)?, Array::from_i64(vec![2], &n)?];
+            assert_eq!(g.compare(&plan(), &g.cases[0], &got).err().map(|e| e.kind()), want, "{name}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn compares_by_the_norm_where_the_model_rounds() -> Result<()> {
+        let case = Case {
+            inputs: vec![],
+            outputs: vec![Array::from_f32(vec![2], &[3.0, 4.0])?, Array::from_i64(vec![2], &[100, 50])?],
+        };
+        let g = Golden { atol: 1e-3, rtol: 1e-3, spread: 0.25, cases: vec![case] };
+        let cases = [
+            ("another step", [3.5, 3.5], [101, 49], None),
+            ("too far", [4.5, 4.0], [100, 50], Some(Kind::GoldenMismatch)),
+            ("integers too far", [3.0, 4.0], [100, 90], Some(Kind::GoldenMismatch)),
+            ("zeros", [0.0, 0.0], [0, 0], Some(Kind::GoldenMismatch)),
+            ("no number", [3.0, f32::NAN], [100, 50], Some(Kind::GoldenMismatch)),
         ];
         for (name, y, n, want) in cases {
             let got = [Array::from_f32(vec![2], &y)?, Array::from_i64(vec![2], &n)?];

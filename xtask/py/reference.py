@@ -37,10 +37,10 @@ def sentence_input(tokenizer, sentences):
     return {name: np.array([getattr(e, field) for e in encoded], np.int64) for name, field in fields.items()}
 
 
-def _record(session, folder, inputs):
+def record_case(run, folder, inputs):
     """Runs one case, writes inputs/NAME.npy, outputs/NAME.npy and inputs.npz, and returns the outputs by name."""
-    names = [output.name for output in session.get_outputs()]
-    outputs = dict(zip(names, session.run(names, inputs)))
+    names = [output.name for output in run.get_outputs()]
+    outputs = dict(zip(names, run.run(names, inputs)))
     for part, arrays in (("inputs", inputs), ("outputs", outputs)):
         (folder / part).mkdir(parents=True, exist_ok=True)
         for name, array in arrays.items():
@@ -49,7 +49,8 @@ def _record(session, folder, inputs):
     return outputs
 
 
-def _session(path):
+def session(path):
+    """A model on the CPU."""
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
@@ -82,34 +83,34 @@ def record(models, labels):
     reference = models / "reference"
     answers = {"flops": {}, "efficientnet-lite0": {}, "minilm": {"sentences": list(SENTENCES)}}
 
-    session = _session(models / "efficientnet-lite0.onnx")
+    run = session(models / "efficientnet-lite0.onnx")
     for photo in PHOTOS:
         image = Image.open(models / "photos" / f"{photo}.png").convert("RGB")
-        outputs = _record(session, reference / "efficientnet-lite0" / photo, {"input": photo_input(image)})
+        outputs = record_case(run, reference / "efficientnet-lite0" / photo, {"input": photo_input(image)})
         probs = outputs["probs"][0]
         best = np.argsort(-probs)[:TOP]
         answers["efficientnet-lite0"][photo] = [[labels[i], round(float(probs[i]), 4)] for i in best]
     example = {"input": photo_input(image)}
     answers["flops"]["efficientnet-lite0"] = count_flops(models / "efficientnet-lite0.onnx", example)
 
-    session = _session(models / "minilm.onnx")
+    run = session(models / "minilm.onnx")
     tokenizer = Tokenizer.from_file(str(models / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.enable_padding()
-    outputs = _record(session, reference / "minilm" / "sentences", sentence_input(tokenizer, SENTENCES))
+    outputs = record_case(run, reference / "minilm" / "sentences", sentence_input(tokenizer, SENTENCES))
     embeddings = outputs["sentence_embedding"]
     answers["minilm"]["similarity"] = [round(float(embeddings[0] @ other), 4) for other in embeddings[1:]]
-    _record(session, reference / "minilm" / "one", sentence_input(tokenizer, SENTENCES[:1]))
+    record_case(run, reference / "minilm" / "one", sentence_input(tokenizer, SENTENCES[:1]))
     rng = np.random.default_rng(128)
     ids = rng.integers(1000, 30000, (1, 128), dtype=np.int64)
     long = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-    _record(session, reference / "minilm" / "sequence-128", long)
+    record_case(run, reference / "minilm" / "sequence-128", long)
     answers["flops"]["minilm"] = count_flops(models / "minilm.onnx", long)
 
-    session = _session(models / "resnet50.onnx")
+    run = session(models / "resnet50.onnx")
     image = Image.open(models / "photos" / "coffee.png").convert("RGB")
     example = {"data": photo_input(image)}
-    _record(session, reference / "resnet50" / "coffee", example)
+    record_case(run, reference / "resnet50" / "coffee", example)
     answers["flops"]["resnet50"] = count_flops(models / "resnet50.onnx", example)
 
     (models / "answers.json").write_text(json.dumps(answers, indent=1) + "\n")

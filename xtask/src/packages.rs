@@ -22,6 +22,18 @@ pub(crate) const DEMO: [Recipe; 2] = [
     Recipe { name: "minilm", dims: &["batch=1..8", "sequence=1..128"], golden: Some("one") },
 ];
 
+/// What the browser suite runs beside these, of [`models::others`].
+pub(crate) const OTHERS: [Recipe; 4] = [
+    Recipe { name: "efficientnet-lite0-int8", dims: &[], golden: Some("coffee") },
+    Recipe { name: "orientation", dims: &[], golden: Some("page-90") },
+    Recipe {
+        name: "text-recognition",
+        dims: &["x_2=48..48", "p2o.DynamicDimension.1=32..640"],
+        golden: Some("line"),
+    },
+    Recipe { name: "voice-activity", dims: &["sequence=576..576"], golden: Some("speech") },
+];
+
 /// What the benchmark runs: the same shapes for every runtime.
 pub(crate) const BENCH: [Recipe; 3] = [
     Recipe { name: "minilm", dims: &["batch=1..1", "sequence=128..128"], golden: Some("sequence-128") },

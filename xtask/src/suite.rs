@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::conformance::{self, Device};
-use crate::packages::{BENCH, DEMO};
+use crate::packages::{BENCH, DEMO, OTHERS};
 use crate::server::Server;
 use crate::{build, harness, models, packages, process, progress, setup, sizes};
 
@@ -212,7 +212,11 @@ struct Row {
 fn browser() -> Result<Count> {
     let models = models::ensure()?;
     let nearside = build::run()?;
-    let built = DEMO.iter().map(|recipe| recipe.build(&nearside, &models)).collect::<Result<Vec<_>>>()?;
+    let others = models::others(&models)?;
+    let mut built = DEMO.iter().map(|recipe| recipe.build(&nearside, &models)).collect::<Result<Vec<_>>>()?;
+    for recipe in &OTHERS {
+        built.push(recipe.build(&nearside, &others)?);
+    }
     let store = packages::publish(&nearside, &built)?;
     let server = Server::start(&nearside, &store, &process::root().join("www/dist"), 0)?;
     let folders = DEMO.iter().zip(&built).map(|(recipe, package)| (recipe.name.to_owned(), json!(package.folder)));
@@ -220,6 +224,7 @@ fn browser() -> Result<Count> {
         "origin": server.origin,
         "pkg": process::root().join("pkg/dist"),
         "models": models.folder,
+        "others": others.folder,
         "packages": Value::Object(folders.collect::<Map<_, _>>()),
     });
     let mut count = Count::default();

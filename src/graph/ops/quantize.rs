@@ -92,9 +92,12 @@ pub fn grain(x: &[Dim], scale: &[Dim], attrs: &Attrs) -> Result<Grain> {
 
 fn linear(i: &Infer<'_>, dtype: DType) -> Result<Vec<Type>> {
     let (x, scale) = (i.input(0)?, i.input(1)?);
-    grain(&x.shape, &scale.shape, i.attrs)?;
+    let one = grain(&x.shape, &scale.shape, i.attrs)? == Grain::Tensor;
+    // Of a single scale and a single zero point, ONNX Runtime's quantizer gives one as a vector, the other as a scalar.
+    let single = |t: &Type| one && t.shape.len() <= 1 && t.shape.iter().all(|d| d.is(1));
     if let Some(zero) = i.optional(2)
         && zero.shape != scale.shape
+        && !single(zero)
     {
         let e = format!("a zero point {} with scales {}", show(&zero.shape), show(&scale.shape));
         return Err(Error::new(Kind::InvalidShape, e));

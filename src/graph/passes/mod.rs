@@ -10,6 +10,7 @@ mod fold;
 mod identity;
 mod inline;
 mod projections;
+mod scales;
 mod unroll;
 
 pub use batch_norm::batch_norm;
@@ -20,6 +21,7 @@ pub use fold::{Evaluate, fold};
 pub use identity::identities;
 pub use inline::inline_ifs;
 pub use projections::projections;
+pub use scales::scales;
 pub use unroll::{select_ifs, unroll};
 
 use super::Graph;
@@ -48,6 +50,8 @@ pub fn run(graph: &mut Graph, evaluate: &dyn Evaluate) -> Result<()> {
     required(graph)?;
     identities(graph);
     common_subexpressions(graph);
+    // Before folding, which would make the weights of small layers floats.
+    scales(graph)?;
     fold(graph, evaluate)?;
     // A bias between a product and its normalization goes first.
     bias(graph)?;
