@@ -187,7 +187,13 @@ pub(super) fn product(vs: &mut Values, a: Operand, b: Operand) -> Result<Option<
 }
 
 /// The same for a convolution of `x[N, C, D…]` with weights `[M, C, k…]`, whose output has this shape.
-pub(super) fn convolution(vs: &mut Values, g: &Geometry, x: Operand, w: Operand, shape: Shape) -> Result<Option<ValueId>> {
+pub(super) fn convolution(
+    vs: &mut Values,
+    g: &Geometry,
+    x: Operand,
+    w: Operand,
+    shape: Shape,
+) -> Result<Option<ValueId>> {
     let (Some(left_most), Some(weights)) = (most(vs, x), Weights::of(vs, w, 0)) else { return Ok(None) };
     let taps: usize = weights.shape[2..].iter().product();
     let Some(blocks) = weights.blocks(1, taps, left_most) else { return Ok(None) };

@@ -26,11 +26,7 @@ pub(crate) const DEMO: [Recipe; 2] = [
 pub(crate) const OTHERS: [Recipe; 4] = [
     Recipe { name: "efficientnet-lite0-int8", dims: &[], golden: Some("coffee") },
     Recipe { name: "orientation", dims: &[], golden: Some("page-90") },
-    Recipe {
-        name: "text-recognition",
-        dims: &["x_2=48..48", "p2o.DynamicDimension.1=32..640"],
-        golden: Some("line"),
-    },
+    Recipe { name: "text-recognition", dims: &["x_2=48..48", "p2o.DynamicDimension.1=32..640"], golden: Some("line") },
     Recipe { name: "voice-activity", dims: &["sequence=576..576"], golden: Some("speech") },
 ];
 

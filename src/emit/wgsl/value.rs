@@ -1,6 +1,6 @@
 //! Expressions as text. What is used more than once gets a name in the outermost block where it can be computed.
 
-use super::numbers::{is_atom, length, marked};
+use super::numbers::{is_atom, length, marked, marked_float};
 use super::vector::{at_zero, is_multiple, quarter, stride};
 use super::writer::{Access, Gen, Val, element, scalar_type, type_name};
 use crate::error::{Error, Kind, Result};
@@ -517,10 +517,7 @@ pub(super) fn literal(s: Scalar, g: &mut Gen<'_>) -> Result<String> {
             let bits = u32::try_from(s.bits & 0xffff_ffff).unwrap_or(0);
             let x = f32::from_bits(bits);
             if x.is_normal() || bits == 0 {
-                // Written with a suffix: it is of type f32 in every context.
-                // The shortest decimal of the largest float is a little more than it, which Tint refuses.
-                let text = if x.abs() == f32::MAX { format!("{:?}f", f64::from(x)) } else { format!("{x:?}f") };
-                Ok(if x < 0.0 { format!("({text})") } else { text })
+                Ok(marked_float(x))
             } else {
                 Ok(g.call("f32_bits", false, &[&format!("0x{bits:08x}u")]))
             }

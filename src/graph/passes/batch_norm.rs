@@ -1,26 +1,31 @@
 //! BatchNormalization behind a convolution or matrix product with constant weights goes into the weights.
 //!
 //! With s = scale / √(variance + ε), normalizing W·x + b gives (s·W)·x + ((b − mean)·s + bias). The new weights are written
-//! as nodes over constants, which constant folding computes.
+//! as nodes over constants, which constant folding computes. Where there is no such product, x·s + (bias − mean·s) is left.
 
 use super::edit::{Adder, insert, producers, uses};
 use crate::error::Result;
 use crate::graph::infer::infer;
 use crate::graph::{AttrValue, Graph, Node, ValueId};
-use crate::tensor::known;
+use crate::tensor::{DType, known as known_shape};
 use std::collections::HashMap;
 
-/// Folds normalizations into Conv, ConvTranspose and Gemm. Types must have been inferred, and are afterwards.
+/// Folds normalizations into Conv, ConvTranspose and Gemm, and makes others a product and a sum with constants. Types must
+/// have been inferred, and are afterwards.
 pub fn batch_norm(g: &mut Graph) -> Result<()> {
     let made = producers(g);
     let uses = uses(g);
     let mut added = vec![];
     let mut removed = vec![];
     for i in 0..g.nodes.len() {
-        if let Some(p) = matches(g, &g.nodes[i], &made, &uses) {
-            added.push((p, rewrite(g, p, i)?));
-            removed.push(i);
+        if !known(g, &g.nodes[i]) {
+            continue;
         }
+        match matches(g, &g.nodes[i], &made, &uses) {
+            Some(p) => added.push((p, rewrite(g, p, i)?)),
+            None => added.push((i, alone(g, i)?)),
+        }
+        removed.push(i);
     }
     if removed.is_empty() {
         return Ok(());
@@ -39,19 +44,24 @@ fn constant(g: &Graph, v: Option<&Option<ValueId>>) -> bool {
     v.copied().flatten().is_some_and(|v| g.value(v).constant.is_some())
 }
 
-/// The position of the product that the normalization `node` can go into.
-fn matches(g: &Graph, node: &Node, made: &HashMap<ValueId, usize>, uses: &HashMap<ValueId, usize>) -> Option<usize> {
+/// Whether a node is a normalization by known numbers of one type.
+fn known(g: &Graph, node: &Node) -> bool {
     let inference = node.attrs.flag("training_mode").is_ok_and(|t| !t);
     let first_only = node.outputs.iter().skip(1).all(Option::is_none);
-    let known_parameters = (1..5).all(|i| constant(g, node.inputs.get(i)));
-    if node.op.name != "BatchNormalization" || !inference || !first_only || !known_parameters {
-        return None;
-    }
+    let dtype = |i: usize| node.inputs.get(i).copied().flatten().and_then(|v| g.value(v).dtype);
+    node.op.name == "BatchNormalization"
+        && inference
+        && first_only
+        && (1..5).all(|i| constant(g, node.inputs.get(i)) && dtype(i) == dtype(0))
+}
+
+/// The position of the product that the normalization `node` can go into.
+fn matches(g: &Graph, node: &Node, made: &HashMap<ValueId, usize>, uses: &HashMap<ValueId, usize>) -> Option<usize> {
     let x = node.inputs.first().copied().flatten().filter(|x| uses.get(x) == Some(&1))?;
     let product = *made.get(&x)?;
     let p = &g.nodes[product];
     let dtype = |n: &Node, i: usize| n.inputs.get(i).copied().flatten().and_then(|v| g.value(v).dtype);
-    if (1..5).any(|i| dtype(node, i) != dtype(p, 1)) {
+    if dtype(node, 1) != dtype(p, 1) {
         return None;
     }
     let bias_known = p.inputs.get(2).is_none_or(|b| b.is_none() || constant(g, Some(b)));
@@ -81,7 +91,7 @@ fn rewrite(g: &mut Graph, p: usize, n: usize) -> Result<Vec<Node>> {
     else {
         return Ok(vec![]);
     };
-    let dtype = g.value(variance).dtype.unwrap_or(crate::tensor::DType::Float32);
+    let dtype = g.value(variance).dtype.unwrap_or(DType::Float32);
     let rank = g.value(weight).shape.as_ref().map_or(0, Vec::len);
     // The axis of the weights that counts the channels of the result.
     let axis = match product.op.name {
@@ -94,10 +104,7 @@ fn rewrite(g: &mut Graph, p: usize, n: usize) -> Result<Vec<Node>> {
     let epsilon = norm.attrs.float("epsilon")?;
     let beta = if product.op.name == "Gemm" { product.attrs.float("beta")? } else { 1.0 };
     let mut add = Adder::new(g, &norm.name);
-    let epsilon = add.scalar("epsilon", dtype, f64::from(epsilon))?;
-    let spread = add.op("Add", "variance_epsilon", &[variance, epsilon], &[])?;
-    let deviation = add.op("Sqrt", "deviation", &[spread], &[])?;
-    let factor = add.op("Div", "factor", &[scale, deviation], &[])?;
+    let factor = factor(&mut add, dtype, epsilon, scale, variance)?;
     let column = add.ints("column", &column)?;
     let factors = add.op("Reshape", "factors", &[factor, column], &[])?;
     let weights = add.op("Mul", "weight", &[weight, factors], &[])?;
@@ -122,10 +129,39 @@ fn rewrite(g: &mut Graph, p: usize, n: usize) -> Result<Vec<Node>> {
     Ok(nodes)
 }
 
+/// Rewrites the normalization at `n` as a product and a sum. Returns its nodes.
+fn alone(g: &mut Graph, n: usize) -> Result<Vec<Node>> {
+    let norm = g.nodes[n].clone();
+    let inputs: Vec<ValueId> = norm.inputs.iter().flatten().copied().collect();
+    let [x, scale, bias, mean, variance] = inputs[..] else { return Ok(vec![]) };
+    let dtype = g.value(variance).dtype.unwrap_or(DType::Float32);
+    let rank = g.value(x).shape.as_ref().map_or(2, Vec::len);
+    let column: Vec<i64> = std::iter::once(-1).chain(std::iter::repeat_n(1, rank.saturating_sub(2))).collect();
+    let epsilon = norm.attrs.float("epsilon")?;
+    let mut add = Adder::new(g, &norm.name);
+    let factor = factor(&mut add, dtype, epsilon, scale, variance)?;
+    let shift = add.op("Mul", "shift", &[mean, factor], &[])?;
+    let offset = add.op("Sub", "offset", &[bias, shift], &[])?;
+    let column = add.ints("column", &column)?;
+    let factors = add.op("Reshape", "factors", &[factor, column], &[])?;
+    let offsets = add.op("Reshape", "offsets", &[offset, column], &[])?;
+    let scaled = add.op("Mul", "scaled", &[x, factors], &[])?;
+    add.node("Add", "shifted", &[scaled, offsets], &[], norm.outputs.clone())?;
+    Ok(add.nodes)
+}
+
+/// scale / √(variance + ε)
+fn factor(add: &mut Adder<'_>, dtype: DType, epsilon: f32, scale: ValueId, variance: ValueId) -> Result<ValueId> {
+    let epsilon = add.scalar("epsilon", dtype, f64::from(epsilon))?;
+    let spread = add.op("Add", "variance_epsilon", &[variance, epsilon], &[])?;
+    let deviation = add.op("Sqrt", "deviation", &[spread], &[])?;
+    add.op("Div", "factor", &[scale, deviation], &[])
+}
+
 /// Whether a value is a constant of that shape.
 pub(super) fn is_constant_of(g: &Graph, v: ValueId, fits: impl Fn(&[usize]) -> bool) -> bool {
     let value = g.value(v);
-    value.constant.is_some() && value.shape.as_deref().and_then(known).is_some_and(|s| fits(&s))
+    value.constant.is_some() && value.shape.as_deref().and_then(known_shape).is_some_and(|s| fits(&s))
 }
 
 #[cfg(test)]
@@ -163,7 +199,7 @@ output z
     }
 
     #[test]
-    fn stays_where_the_product_is_read_elsewhere() {
+    fn stays_behind_a_product_that_is_read_elsewhere() {
         let text = "input x: float32[n, 3, 8, 8]
              w = float32[4, 3, 1, 1] [1]
              s = float32[4] [1, 2, 3, 4]
@@ -173,6 +209,20 @@ output z
              output c";
         let mut g = graph(text);
         batch_norm(&mut g).unwrap();
-        assert_eq!(g.to_string(), graph(text).to_string());
+        insta::assert_snapshot!(g.to_string(), @r#"
+input x: float32[n, 3, 8, 8]
+c: float32[n, 4, 8, 8] = Conv(x, w float32[4, 3, 1, 1]) {auto_pad="NOTSET", group=1}
+y:variance_epsilon: float32[4] = Add(s float32[4] [1, 2, 3, 4], y:epsilon float32[] [0.000009999999747378752])
+y:deviation: float32[4] = Sqrt(y:variance_epsilon)
+y:factor: float32[4] = Div(s float32[4] [1, 2, 3, 4], y:deviation)
+y:shift: float32[4] = Mul(s float32[4] [1, 2, 3, 4], y:factor)
+y:offset: float32[4] = Sub(s float32[4] [1, 2, 3, 4], y:shift)
+y:factors: float32[4, 1, 1] = Reshape(y:factor, y:column int64[3] [-1, 1, 1]) {allowzero=0}
+y:offsets: float32[4, 1, 1] = Reshape(y:offset, y:column int64[3] [-1, 1, 1]) {allowzero=0}
+y:scaled: float32[n, 4, 8, 8] = Mul(c, y:factors)
+y: float32[n, 4, 8, 8] = Add(y:scaled, y:offsets)
+output y
+output c
+"#);
     }
 }

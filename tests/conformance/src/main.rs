@@ -66,7 +66,7 @@ fn run(line: &str, fusion: Fusion, device: &Device) -> Result<Vec<String>> {
     let built = case.build(fusion, &device::Wasmtime)?;
     let bound = built.bound.clone();
     let expected = golden::Case { inputs: built.inputs.clone(), outputs: case.outputs };
-    let golden = golden::Golden { atol: ATOL, rtol: RTOL, cases: vec![expected.clone()] };
+    let golden = golden::Golden { atol: ATOL, rtol: RTOL, spread: 0.0, cases: vec![expected.clone()] };
     match device {
         Device::Pack => pack::write(Path::new(to), built, &golden, &expected)?,
         Device::Native(name) => {
