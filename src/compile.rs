@@ -89,10 +89,15 @@ pub fn compile(bytes: &[u8], external: &dyn ExternalData, options: &Options, eng
         graph.fix_input(name, data.clone())?;
     }
     let dims = bind_dims(&mut graph, options, &mut report)?;
-    match options.fusion {
-        Fusion::On => passes::run(&mut graph, &Folder { engine })?,
-        Fusion::Off => passes::required(&mut graph)?,
-    }
+    let passed = match options.fusion {
+        Fusion::On => passes::run(&mut graph, &Folder { engine }),
+        Fusion::Off => passes::required(&mut graph),
+    };
+    passed.map_err(|e| match e.kind() {
+        // Most often the size of an image is missing.
+        Kind::InvalidShape if e.help_text().is_none() && !report.notes.is_empty() => e.help(report.notes.join("; ")),
+        _ => e,
+    })?;
     report.nodes_after_passes = graph.nodes.len();
     compile_graph(&graph, &dims, options, report)
 }

@@ -192,7 +192,9 @@ async function show(path: string): Promise<Result> {
   const list = (title: string, rows: readonly string[]) => `${title}\n${rows.map((r) => `  ${r}\n`).join("")}`;
   const ops = contents.ops.map(([op, n]) => `${String(n).padStart(5)}  ${op}`);
   const text = `${contents.name}, ${contents.parameters} parameters\n${list("inputs", contents.inputs)}${list("outputs", contents.outputs)}${list("operators", ops)}`;
-  return { json: contents, text };
+  const why = contents.untyped;
+  const untyped = why === undefined ? "" : `not all types are known without the sizes of the inputs (build takes --dim)\n  ${why}\n`;
+  return { json: contents, text: text + untyped };
 }
 
 const args = process.argv.slice(2);

@@ -53,6 +53,8 @@ export interface Contents {
   /** Operators with their counts. */
   readonly ops: readonly (readonly [name: string, count: number])[];
   readonly parameters: number;
+  /** Why the types of some values are not known, where they are not: a model may fit some sizes of its inputs only. */
+  readonly untyped?: string;
 }
 
 let started: Promise<typeof wasm> | undefined;

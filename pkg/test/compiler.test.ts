@@ -54,6 +54,26 @@ test("inspect says what a model consists of", async () => {
   assert.equal(contents.parameters, 512 * 1024);
 });
 
+test("a model whose sizes do not fit is shown, and refused with the dimensions to state", async () => {
+  // Fits inputs of three rows only.
+  const model = onnx({
+    nodes: [{ op: "MatMul", inputs: ["x", "w"], output: "y" }],
+    inputs: { x: [1, "rows"] },
+    outputs: { y: [1, 2] },
+    weights: { w: [[3, 2], new Float32Array(6)] },
+  });
+  const contents = await inspect(model);
+  assert.deepEqual(contents.inputs, ["x: float32 [1, rows]"]);
+  assert.match(contents.untyped ?? "", /rows/);
+  await assert.rejects(build(model, { name: "m" }), (error: unknown) => {
+    assert(error instanceof NearsideError);
+    assert.equal(error.code, "invalid-shape");
+    assert.match(error.help ?? "", /--dim rows=MIN..MAX/);
+    return true;
+  });
+  await build(model, { name: "m", dims: { rows: [3, 3] } });
+});
+
 test("what is no model is refused with its reason", async () => {
   const unknown = onnx({ nodes: [{ op: "Frobnicate", inputs: ["x"], output: "y" }], inputs: { x: [1] }, outputs: { y: [1] } });
   const cyclic = onnx({

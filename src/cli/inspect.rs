@@ -3,7 +3,7 @@
 use super::model::open;
 use super::{Output, read_file};
 use crate::error::Result;
-use crate::graph::{Contents, infer};
+use crate::graph::Contents;
 use crate::onnx::{self, Folder};
 use crate::runtime::signature::Signature;
 use serde::Serialize;
@@ -37,8 +37,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<()> {
     }
     let folder = args.model.parent().map(Path::to_path_buf).unwrap_or_default();
     let mut g = onnx::read(&read_file(&args.model)?, &Folder(folder)).map_err(|e| e.at(args.model.display()))?;
-    infer::infer(&mut g).map_err(|e| e.at(args.model.display()))?;
-    let file = Contents::of(&g);
+    let file = Contents::of(&mut g);
     let list = |title: &str, rows: &[String]| {
         format!("{title}\n{}", rows.iter().map(|r| format!("  {r}\n")).collect::<String>())
     };
@@ -51,6 +50,11 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<()> {
         list("outputs", &file.outputs),
         list("operators", &rows)
     );
+    if let Some(why) = &file.untyped {
+        text.push_str(&format!(
+            "not all types are known without the sizes of the inputs (build takes --dim)\n  {why}\n"
+        ));
+    }
     if args.graph {
         text.push_str(&g.to_string());
     }

@@ -4,7 +4,7 @@ use super::tensor::Tensor;
 use super::{Result, from_js, throw, to_js};
 use crate::compile::{Engine, Options, compile};
 use crate::error::{Error, Kind};
-use crate::graph::{Contents, infer};
+use crate::graph::Contents;
 use crate::kernel::Fusion;
 use crate::onnx::{self, ExternalData};
 use crate::package;
@@ -99,12 +99,11 @@ fn named(all: BTreeMap<String, Tensor>) -> crate::error::Result<Vec<(String, Arr
     all.into_iter().map(|(name, t)| Ok((name, t.try_into()?))).collect()
 }
 
-/// Reads a model and says what it consists of: `{ name, inputs, outputs, ops: [name, count][], parameters }`.
+/// Reads a model and says what it consists of: `{ name, inputs, outputs, ops: [name, count][], parameters, untyped }`.
 #[wasm_bindgen]
 pub fn inspect(model: &[u8], external: Option<Function>) -> Result<JsValue> {
     let mut g = onnx::read(model, &Asked(external)).map_err(throw)?;
-    infer::infer(&mut g).map_err(throw)?;
-    to_js(&Contents::of(&g))
+    to_js(&Contents::of(&mut g))
 }
 
 /// External data that JavaScript reads.
