@@ -1,4 +1,4 @@
-// Buffers of one chunk, used again: memory that is new to the process costs as much as hashing what is put there.
+// Buffers of one chunk, used again: memory that is new to the process costs half of what hashing its content does.
 
 /** Buffers kept at most. */
 const MOST = 16;

@@ -7,7 +7,6 @@ interface SyncFile {
   getSize(): number;
   read(into: Uint8Array, options: { readonly at: number }): number;
   write(bytes: Uint8Array, options: { readonly at: number }): number;
-  close(): void;
 }
 
 interface Opening {

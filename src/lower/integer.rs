@@ -8,6 +8,7 @@
 use super::math::{fold, scalar, window};
 use crate::error::Result;
 use crate::graph::ops::conv::Geometry;
+use crate::graph::ops::quantize::centred;
 use crate::kernel::{ExprId, FoldOp, Ty, ValueId, Values};
 use crate::tensor::{Array, DType, Dim, Shape};
 
@@ -60,24 +61,13 @@ struct Weights {
 impl Weights {
     fn of(vs: &Values, (w, zero): Operand, channel: usize) -> Option<Weights> {
         let array = vs.constant(w).filter(|a| matches!(a.dtype(), DType::Int8 | DType::Uint8))?;
-        let shape = array.shape().to_vec();
         let zeros = match zero {
             Some(z) => vs.constant(z)?.to_i64()?,
             None => vec![0],
         };
-        let channels = *shape.get(channel)?;
-        if zeros.len() != 1 && zeros.len() != channels {
-            return None;
-        }
-        let inner: usize = shape[channel + 1..].iter().product();
-        let mut most = 1;
-        let all = array.to_i64()?.into_iter().enumerate();
-        let elements = all.map(|(i, x)| {
-            let zero = zeros[if zeros.len() == 1 { 0 } else { i / inner.max(1) % channels }];
-            most = (x - zero).abs().max(most);
-            (x - zero) as f32
-        });
-        Some(Weights { elements: elements.collect(), shape, most })
+        let all = centred(array, &zeros, channel)?;
+        let most = all.iter().map(|x| x.abs()).max().unwrap_or(0).max(1);
+        Some(Weights { elements: all.iter().map(|x| *x as f32).collect(), shape: array.shape().to_vec(), most })
     }
 
     /// Into how many blocks of how many indices an axis is cut, each of which is summed with `others` more terms.

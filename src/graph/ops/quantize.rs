@@ -7,7 +7,7 @@ use super::rules::{axis, int, row};
 use crate::error::{Error, Kind, Result};
 use crate::graph::Attrs;
 use crate::graph::infer::{Infer, Type};
-use crate::tensor::{DType, Dim, show};
+use crate::tensor::{Array, DType, Dim, show};
 
 pub(super) const ROWS: &[Op] = &[
     row(
@@ -88,6 +88,18 @@ pub fn grain(x: &[Dim], scale: &[Dim], attrs: &Attrs) -> Result<Grain> {
         return Err(wrong());
     }
     Ok(Grain::Block(at, size))
+}
+
+/// The integers of a tensor less their zero points, of which there is one, or one for each index of the axis `channel`.
+/// `None` where there is another number of them.
+pub fn centred(q: &Array, zeros: &[i64], channel: usize) -> Option<Vec<i64>> {
+    let channels = *q.shape().get(channel)?;
+    if zeros.len() != 1 && zeros.len() != channels {
+        return None;
+    }
+    let inner: usize = q.shape()[channel + 1..].iter().product();
+    let zero = |i: usize| zeros[if zeros.len() == 1 { 0 } else { i / inner.max(1) % channels }];
+    Some(q.to_i64()?.into_iter().enumerate().map(|(i, x)| x - zero(i)).collect())
 }
 
 fn linear(i: &Infer<'_>, dtype: DType) -> Result<Vec<Type>> {

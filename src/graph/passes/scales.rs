@@ -5,7 +5,7 @@
 use super::edit::{Adder, insert, producers};
 use crate::error::Result;
 use crate::graph::infer::infer;
-use crate::graph::ops::quantize::{Grain, grain};
+use crate::graph::ops::quantize::{Grain, centred, grain};
 use crate::graph::{Graph, Node, ValueId};
 use crate::tensor::{Array, DType, Dim};
 use std::collections::HashMap;
@@ -93,7 +93,7 @@ fn matches(g: &Graph, node: &Node, made: &HashMap<ValueId, usize>) -> Option<Fou
     let scale = constant(input(1)?).filter(|a| a.dtype() == DType::Float32)?;
     let zeros = match input(2) {
         Some(z) => constant(z)?.to_i64()?,
-        None => vec![0; scale.len()],
+        None => vec![0],
     };
     if g.value(weight).dtype != Some(DType::Float32) {
         return None;
@@ -105,10 +105,7 @@ fn matches(g: &Graph, node: &Node, made: &HashMap<ValueId, usize>) -> Option<Fou
         Grain::Axis(_) | Grain::Block(..) => return None,
     };
     let channels = q.shape()[channel];
-    let inner: usize = q.shape()[channel + 1..].iter().product();
-    let zero = |i: usize| zeros.get(if per_channel { i / inner.max(1) % channels } else { 0 });
-    let all = q.to_i64()?.into_iter().enumerate();
-    let integers = all.map(|(i, x)| Some((x - zero(i)?) as f32)).collect::<Option<Vec<f32>>>()?;
+    let integers: Vec<f32> = centred(q, &zeros, channel)?.iter().map(|x| *x as f32).collect();
     let column = std::iter::once(channels).chain(std::iter::repeat_n(1, behind));
     let shape = if per_channel { column.clone().collect() } else { vec![] };
     Some(Found {
